@@ -74,6 +74,7 @@ class Delivery(Struct, frozen=True):
     """Attempts in the history, whoever was to blame: the next attempt's number is one more."""
     strikes: int = 0
     """Attempts that the receiver is to blame for: the index into the retry schedule."""
+    due_ms: int = 0
 
 
 class Outcome(Struct, frozen=True):
@@ -161,7 +162,7 @@ class FieldError(Struct, frozen=True):
     detail: str
 
 
-class Refused(Exception):  # noqa: N818 -- named for what happened to the request, as the contract does
+class Refused(Exception):
     """The caller's request cannot be taken; the caller changes it. The only road to an error line or a 4xx."""
 
     def __init__(self, code: str, detail: str, field: str | None = None, errors: Sequence[FieldError] = ()) -> None:
@@ -194,7 +195,7 @@ class ConfigError(Exception):
         self.mistakes = tuple(mistakes)
 
 
-class LocalTrouble(Exception):  # noqa: N818 -- a state of this host, not an error of the code
+class LocalTrouble(Exception):
     """This host must recover (disk, descriptors, memory): wait, and charge nobody."""
 
     def __init__(self, kind: str, detail: str) -> None:

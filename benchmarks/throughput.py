@@ -1,0 +1,78 @@
+"""How many durable deliveries a second, and for how much CPU? One webhook, 64 connections, 1 KB events.
+
+The ceiling is wrk, which POSTs the same bytes to the same nginx from the daemon's core and stores nothing.
+"""
+
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import rig
+
+EVENTS = 60_000
+WARM_UP = 5_000
+RUNS = 3
+CONNECTIONS = 64
+
+
+def main() -> None:
+    """Print the figures, plain and over TLS."""
+    rig.need("nginx", "wrk")
+    print(f"throughput: {rig.machine()}")
+    for tls in (False, True):
+        with rig.folder() as at, rig.nginx(at, tls=tls) as port:
+            figures = [_run(at / str(number), at, port, tls=tls) for number in range(RUNS)]
+            ceiling = statistics.median(_wrk(at, port, tls=tls) for _ in range(RUNS))
+        rate = statistics.median(figure[0] for figure in figures)
+        cpu = statistics.median(figure[1] for figure in figures)
+        print(
+            f"  {'TLS  ' if tls else 'plain'}: {rate:,.0f} deliveries/s, {cpu:.1f} CPU-µs each,"
+            f" {rate / ceiling:.2f} of wrk's {ceiling:,.0f} POSTs/s"
+            f"   (runs: {', '.join(f'{r:,.0f}/s {c:.1f} µs' for r, c in figures)})"
+        )
+
+
+def _run(at: Path, shared: Path, port: int, *, tls: bool) -> tuple[float, float]:
+    at.mkdir()
+    url = f"{'https' if tls else 'http'}://localhost:{port}/hook"
+    rig.write_files(
+        at,
+        rig.webhook("bench", url, max_in_flight=CONNECTIONS),
+        f'egress.ca_file = "{shared / "ca.pem"}"' if tls else "",
+    )
+    with rig.daemon(at) as daemon:
+        _deliver(daemon, WARM_UP, 0)
+        cpu = daemon.cpu_s()
+        seconds = _deliver(daemon, EVENTS, WARM_UP)
+        return EVENTS / seconds, (daemon.cpu_s() - cpu) / EVENTS * 1e6
+
+
+def _deliver(daemon: rig.Daemon, count: int, before: int) -> float:
+    """Submit `count` events and wait until they are delivered; seconds from the first to the last."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.submit", str(daemon.socket), str(count)]
+    with rig.process(command, rig.OTHER_CORE, daemon.at / "submit.log"):
+        while daemon.metric('hookrelay_deliveries_total{result="succeeded"}') < before + count:
+            if time.perf_counter() - started > 120:
+                sys.exit("not delivered within two minutes: " + (daemon.at / "daemon.log").read_text()[-2000:])
+            time.sleep(0.05)
+        return time.perf_counter() - started
+
+
+def _wrk(at: Path, port: int, *, tls: bool) -> float:
+    script = at / "post.lua"
+    body = rig.event(1).strip().decode()
+    script.write_text(f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body='{body}'\n")
+    url = f"{'https' if tls else 'http'}://localhost:{port}/hook"
+    command = ["taskset", "-c", str(min(rig.DAEMON_CORE)), "wrk", "-t1", f"-c{CONNECTIONS}", "-d4s", "-s", str(script), url]
+    found = re.search(r"Requests/sec:\s+([0-9.]+)", subprocess.run(command, capture_output=True, text=True).stdout)
+    if found is None:
+        sys.exit("wrk gave no figure")
+    return float(found[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The settings in force: every default filled in, every text turned into its value. Swapped whole at a reload."""
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from hookrelay.model import Webhook
+from hookrelay.rules.webhook import Defaults
+
+AddressRule = tuple[IPv4Network | IPv6Network, int | None]
+"""A network, and the one port that the rule is about (None: every port)."""
+
+
+class Unix(Struct, frozen=True):
+    """A Unix socket to listen on."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+class Tcp(Struct, frozen=True):
+    """A TCP address to listen on, or to ask. `host` is a name or an address, IPv6 without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class StoreSettings(Struct, frozen=True):
+    """`[store]`"""
+
+    path: Path
+    """The database file of `store.url`."""
+    retention_s: float
+    max_size: int
+    key_file: Path | None
+
+
+class EventsSettings(Struct, frozen=True):
+    """`[events]`"""
+
+    socket: Path
+    mode: int
+    group: str | None
+    max_size: int
+    idempotency_window_s: float
+    closed_catalogue: bool
+
+
+class ApiSettings(Struct, frozen=True):
+    """`[api]`"""
+
+    listen: tuple[Unix | Tcp, ...]
+    hosts: tuple[str, ...]
+    """What a `Host` header may say, in lower case and without port; IPv6 in brackets."""
+    key_prefix: str
+    mode: int
+
+
+class DeliverySettings(Struct, frozen=True):
+    """`[delivery]`"""
+
+    timeout_s: float
+    retry: tuple[str, ...] | str
+    """As it was written; `rules.webhook.parse_retry` turns it into delays."""
+    max_in_flight: int
+    rate_limit: str | None
+    disable_after_s: float | None
+    """None where a failing webhook is never disabled."""
+    max_connections: int
+    webhooks_dir: Path
+
+    @property
+    def defaults(self) -> Defaults:
+        """What a webhook that does not say gets."""
+        return Defaults(
+            timeout_s=self.timeout_s, retry=self.retry, max_in_flight=self.max_in_flight, rate_limit=self.rate_limit
+        )
+
+
+class EgressSettings(Struct, frozen=True):
+    """`[egress]`"""
+
+    allow: tuple[AddressRule | str, ...]
+    """Networks, and host names in lower case, `*.internal` or `localhost:8080` among them."""
+    deny: tuple[AddressRule, ...]
+    allow_http: bool
+    ca_file: Path | None
+    """None for the system's."""
+    proxy: str | None
+    """May hold a password: never shown."""
+    resolver: Tcp | None
+    """None for the system's."""
+
+
+class LogSettings(Struct, frozen=True):
+    """`[log]`"""
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["auto", "console", "json"]
+
+
+class EventType(Struct, frozen=True):
+    """One entry of the catalogue, `[event_types."booking.created"]`."""
+
+    name: str
+    description: str = ""
+    example: Any = None
+    schema: Path | None = None
+
+
+class MetricsSettings(Struct, frozen=True):
+    """`[metrics]`"""
+
+    per_webhook_limit: int
+
+
+class TelemetrySettings(Struct, frozen=True):
+    """`[telemetry]`"""
+
+    otlp_endpoint: str | None
+
+
+class Config(Struct, frozen=True):
+    """All settings in force."""
+
+    store: StoreSettings
+    events: EventsSettings
+    api: ApiSettings
+    delivery: DeliverySettings
+    egress: EgressSettings
+    log: LogSettings
+    metrics: MetricsSettings
+    telemetry: TelemetrySettings
+    event_types: tuple[EventType, ...] = ()
+
+
+class Loaded(Struct, frozen=True):
+    """Everything that the files and the environment say."""
+
+    config: Config
+    webhooks: tuple[Webhook, ...]
+    files: tuple[Path, ...]
+    """The files of `webhooks_dir` that were read."""

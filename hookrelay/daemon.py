@@ -1,0 +1,336 @@
+"""The supervisor: builds the parts, starts them, reloads, drains. The nesting of its nurseries is the order of its end."""
+
+import resource
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from msgspec import structs
+
+from hookrelay import __version__
+from hookrelay.config.load import load
+from hookrelay.config.settings import Config, Loaded, Unix
+from hookrelay.dispatch import Dispatcher
+from hookrelay.ingest import Ingest
+from hookrelay.ingest import Limits as IngestLimits
+from hookrelay.model import ConfigError, Webhook
+from hookrelay.net import lines, listen, serve
+from hookrelay.net.dial import Dialer
+from hookrelay.rules.match import Catalog
+from hookrelay.store import open as opening
+from hookrelay.store import queue, webhooks
+from hookrelay.store.db import Store
+from hookrelay.telemetry import logs
+from hookrelay.telemetry.metrics import Metrics
+from hookrelay.web.app import Parts, build
+
+DRAIN_S = 25.0
+"""How long attempts in flight may take to end after SIGTERM (contract §8)."""
+DOORS_S = 2.0
+"""How long answers that are owed to clients may take."""
+HURRY_S = 0.5
+"""After a second SIGTERM."""
+CANCEL_STEP = 500
+SWITCH_INTERVAL_S = 0.0005
+"""How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
+
+
+class Daemon:
+    """One daemon over one store. `run` is all it does."""
+
+    def __init__(self, loaded: Loaded, reread: Callable[[], Loaded], log: logs.Logger) -> None:
+        self._config = loaded.config
+        self._files_say = loaded.webhooks
+        self._reread = reread
+        self._log = log
+        self._metrics = Metrics()
+        self._catalog = Catalog(())
+        self._stopping = trio.Event()
+        self._is_ready = False
+        self._store: Store
+        self._ingest: Ingest
+        self._dispatcher: Dispatcher
+        self._doors_scope: trio.CancelScope | None = None
+
+    async def run(self, *, accept_loss: bool = False) -> None:
+        """Serve until SIGTERM or SIGINT, then drain and return. Raises what keeps it from starting."""
+        started = time.monotonic()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        _raise_descriptor_limit()
+        settings = self._config.store
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            opened = opening.open_file(
+                settings.path, max_size=settings.max_size, now_ms=_now_ms(), accept_loss=accept_loss
+            )
+            self._store = Store(opened)
+            self._store.stats.commit_seconds = self._metrics.commit_seconds.observe
+            async with trio.open_nursery() as keeping:
+                await keeping.start(self._store.run)
+                try:
+                    async with trio.open_nursery() as root:
+                        await self._prepare()
+                        root.start_soon(self._obey, signals)
+                        root.start_soon(self._cancel_leftovers)
+                        await self._relay(started)
+                        root.cancel_scope.cancel()
+                finally:
+                    self._store.close()
+        self._log.info("stopped")
+
+    async def _relay(self, started: float) -> None:
+        standings = await self._store.read(queue.standings)
+        async with trio.open_nursery() as relay:
+            await relay.start(self._dispatcher.run, standings)
+            async with trio.open_nursery() as doors:
+                self._doors_scope = doors.cancel_scope
+                await self._open_doors(doors)
+                self._is_ready = True
+                self._log.info(
+                    "ready",
+                    version=__version__,
+                    events=str(self._config.events.socket),
+                    api=[str(place) for place in self._config.api.listen],
+                    webhooks=len(self._catalog.by_seq),
+                    pending=self._dispatcher.pending(),
+                    took_s=round(time.monotonic() - started, 3),
+                )
+                await self._stopping.wait()
+                self._is_ready = False
+            self._dispatcher.stop(DRAIN_S)
+
+    async def _prepare(self) -> None:
+        config = self._config
+        self._catalog, _ = await self._declare(self._files_say)
+        dialer = Dialer(vet=_allow_all, ca_file=str(config.egress.ca_file) if config.egress.ca_file else None)
+        self._dispatcher = Dispatcher(
+            self._store, dialer, self._catalog.by_seq.values(), metrics=self._metrics, log=self._log, wall=time.time
+        )
+        self._ingest = Ingest(
+            self._store,
+            self._catalog,
+            _ingest_limits(config),
+            offer=self._dispatcher.offer,
+            metrics=self._metrics,
+            wall=time.time,
+        )
+        self._metrics.reload_at = time.time()
+        self._connect_gauges(dialer)
+
+    def _connect_gauges(self, dialer: Dialer) -> None:
+        metrics, dispatcher, store = self._metrics, self._dispatcher, self._store
+        metrics.gauges = {
+            "hookrelay_pending_deliveries": dispatcher.pending,
+            "hookrelay_held_deliveries": dispatcher.held,
+            "hookrelay_oldest_due_seconds": lambda: max((row[2] for row in dispatcher.overdue()), default=0.0),
+            "hookrelay_open_connections": lambda: dialer.open_connections,
+            "hookrelay_store_size_bytes": lambda: store.stats.size_bytes,
+        }
+        metrics.build = {"sqlite": opening.sqlite_version()}
+        metrics.webhooks = lambda: {
+            "active": 0, "paused": 0, "disabled": 0,
+            **Counter(webhook.status for webhook in self._catalog.by_seq.values()),
+        }
+        metrics.per_webhook = self._by_webhook
+
+    def _by_webhook(self) -> Sequence[tuple[str, int, float]]:
+        if len(self._catalog.by_seq) > self._config.metrics.per_webhook_limit:
+            return ()
+        rows = {webhook.id: (webhook.id, 0, 0.0) for webhook in self._catalog.by_seq.values()}
+        for webhook, pending, overdue in self._dispatcher.overdue():
+            rows[webhook.id] = (webhook.id, pending, overdue)
+        return tuple(rows.values())
+
+    async def _open_doors(self, doors: trio.Nursery) -> None:
+        events = self._config.events
+        listener = listen.open_unix(events.socket, events.mode, events.group)
+        await doors.start(
+            partial(
+                lines.serve,
+                listener,
+                self._ingest.submit,
+                room=self._ingest.room,
+                stopping=self._stopping,
+                limits=lambda: lines.Limits(line=self._ingest.limits.max_size),
+            )
+        )
+        listeners = []
+        for place in self._config.api.listen:
+            if isinstance(place, Unix):
+                listeners.append(listen.open_unix(place.path, self._config.api.mode))
+            else:
+                listeners += await listen.open_tcp(place.host, place.port)
+        app = build(
+            Parts(
+                store=self._store,
+                catalog=lambda: self._catalog,
+                metrics=self._metrics,
+                hosts=lambda: self._config.api.hosts,
+                is_ready=lambda: self._is_ready and self._store.trouble is None,
+            )
+        )
+        await doors.start(
+            partial(serve.serve, app, listeners, stopping=self._stopping, on_error=self._app_failed)
+        )
+
+    def _app_failed(self, error: BaseException) -> None:
+        self._log.error("request_failed", exc_info=error)
+
+    # --- signals ------------------------------------------------------------------------------------------------
+
+    async def _obey(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await self.reload()
+            elif not self._stopping.is_set():
+                self._log.info("stopping", signal=signal.Signals(number).name, drain_s=DRAIN_S)
+                self._stopping.set()
+                if self._doors_scope is not None:
+                    self._doors_scope.deadline = trio.current_time() + DOORS_S
+            else:
+                self._log.warning("stopping_at_once", signal=signal.Signals(number).name)
+                self._dispatcher.stop(HURRY_S)
+                if self._doors_scope is not None:
+                    self._doors_scope.deadline = trio.current_time() + HURRY_S
+
+    # --- what the files say -------------------------------------------------------------------------------------
+
+    async def reload(self) -> bool:
+        """Read all files again: all of it applies or, after any mistake, none. Whether it did."""
+        try:
+            loaded = await trio.to_thread.run_sync(self._reread)
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                self._log.error("config_mistake", mistake=str(mistake))
+            self._log.error("reload_refused", mistakes=len(error.mistakes), detail="the old configuration stays in force")
+            self._metrics.reload_successful = False
+            return False
+        catalog, removed = await self._declare(loaded.webhooks)
+        self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
+        fixed = _needing_restart(self._config, loaded.config)
+        self._config = _with_fixed(loaded.config, self._config)
+        self._catalog = self._ingest.catalog = catalog
+        self._ingest.limits = _ingest_limits(self._config)
+        self._dispatcher.replace_webhooks(catalog.by_seq.values())
+        self._metrics.reload_successful, self._metrics.reload_at = True, time.time()
+        self._log.info("reloaded", webhooks=len(catalog.by_seq), removed=len(removed))
+        for key in fixed:
+            self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
+        for seq in removed:
+            await self._cancel_waiting(seq)
+        return True
+
+    async def _declare(self, said: Sequence[Webhook]) -> tuple[Catalog, list[int]]:
+        declared = [webhooks.Declared(w.id, w.tenant, w.source, _definition(w)) for w in said]
+        known, removed = await self._store.change(webhooks.declare, declared, _now_ms())
+        in_force = [
+            structs.replace(
+                webhook,
+                seq=row.seq,
+                status=row.status,
+                disabled_reason=row.disabled_reason,
+                created_ms=row.created_ms,
+                updated_ms=row.updated_ms,
+            )
+            for webhook, row in zip(said, known, strict=True)
+        ]
+        return Catalog(in_force), removed
+
+    async def _cancel_leftovers(self) -> None:
+        for seq in await self._store.read(webhooks.removed_with_work):
+            await self._cancel_waiting(seq)
+
+    async def _cancel_waiting(self, seq: int) -> None:
+        """End what waits for a removed webhook, in steps that delay nobody's commit."""
+        total = misses = 0
+        while misses < 2:  # twice: an event that still saw the webhook may be in the batch of the first look
+            count = await self._store.change(queue.cancel_waiting, seq, _now_ms(), CANCEL_STEP)
+            misses += not count
+            total += count
+        if total:
+            self._dispatcher.forget(seq, total)
+            self._log.warning("deliveries_cancelled", count=total, detail="their webhook was removed")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _allow_all(origin: object, addresses: object) -> None:
+    """Where the egress policy will be asked."""
+
+
+def _definition(webhook: Webhook) -> dict[str, Any]:
+    """A webhook as it is kept beside its deliveries: no secret, and no header's value."""
+    return {
+        "url": webhook.url,
+        "events": webhook.events,
+        "description": webhook.description,
+        "rate_limit": webhook.rate_limit,
+        "max_in_flight": webhook.max_in_flight,
+        "timeout_s": webhook.timeout_s,
+        "retry": webhook.retry,
+        "headers": [name for name, _ in webhook.headers],
+        "ordered": webhook.ordered,
+        "metadata": webhook.metadata,
+    }
+
+
+def _ingest_limits(config: Config) -> IngestLimits:
+    events = config.events
+    known = frozenset(event_type.name for event_type in config.event_types) if events.closed_catalogue else None
+    # a key is never forgotten while its event can still be seen
+    return IngestLimits(events.max_size, max(events.idempotency_window_s, config.store.retention_s), known)
+
+
+_FIXED: Mapping[str, Callable[[Config], object]] = {
+    "store.url": lambda config: config.store.path,
+    "store.max_size": lambda config: config.store.max_size,
+    "events.socket": lambda config: config.events.socket,
+    "events.mode": lambda config: config.events.mode,
+    "events.group": lambda config: config.events.group,
+    "api.listen": lambda config: config.api.listen,
+    "api.mode": lambda config: config.api.mode,
+    "egress.ca_file": lambda config: config.egress.ca_file,
+}
+
+
+def _needing_restart(old: Config, new: Config) -> list[str]:
+    return [key for key, value in _FIXED.items() if value(old) != value(new)]
+
+
+def _with_fixed(new: Config, old: Config) -> Config:
+    """The new settings with those that only a restart can change as they are."""
+    return structs.replace(
+        new,
+        store=structs.replace(new.store, path=old.store.path, max_size=old.store.max_size),
+        events=structs.replace(
+            new.events, socket=old.events.socket, mode=old.events.mode, group=old.events.group
+        ),
+        api=structs.replace(new.api, listen=old.api.listen, mode=old.api.mode),
+        egress=structs.replace(new.egress, ca_file=old.egress.ca_file),
+    )
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the host allows: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def serve_files(path: Path | None, environ: Mapping[str, str], *, accept_loss: bool = False) -> None:
+    """Run a daemon on what the files and the environment say, until it is told to stop.
+
+    Raises ConfigError, and what `store.open.open_file` and `net.listen` raise; each says what to do.
+    """
+    loaded = load(path, environ)
+    log = logs.configure(loaded.config.log.level, loaded.config.log.format)
+    daemon = Daemon(loaded, partial(load, path, environ), log)
+    trio.run(partial(daemon.run, accept_loss=accept_loss))

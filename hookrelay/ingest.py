@@ -1,0 +1,169 @@
+"""A submission in, a receipt out: the receipt means that the event, its deliveries and its key are on disk."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+
+from hookrelay.model import Delivery, Event, Refused, Submission
+from hookrelay.rules.match import Catalog
+from hookrelay.rules.payload import parse
+from hookrelay.store import events
+from hookrelay.store.db import Store
+from hookrelay.telemetry.metrics import Metrics
+from hookrelay.units import format_size, format_time
+
+UNSTORED_LIMIT = 32 << 20
+"""Bytes of submissions on their way to the disk, over all clients, above which none is read."""
+
+Offer = Callable[[int, Delivery], None]
+"""`offer(webhook, delivery)`: tell the lane of a delivery that has just been stored."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Settings that a reload can change."""
+
+    max_size: int = 256 * 1024
+    window_s: float = 7 * 86400.0
+    """How long an idempotency key counts; at least as long as its event is kept."""
+    known_types: frozenset[str] | None = None
+    """A closed catalogue, or None: any well-formed type will do."""
+
+
+class Ingest:
+    """Takes events for the webhooks of `catalog`, which a reload replaces by assignment."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        limits: Limits,
+        *,
+        offer: Offer,
+        metrics: Metrics,
+        wall: Callable[[], float],
+    ) -> None:
+        self.catalog = catalog
+        self.limits = limits
+        self._store = store
+        self._offer = offer
+        self._metrics = metrics
+        self._wall = wall
+        self._unstored = 0
+        self._drained = trio.Event()
+        self._now_ms = 0
+        self._now_text = ""
+
+    async def room(self) -> None:
+        """Wait until there is room for more submissions."""
+        while self._unstored > UNSTORED_LIMIT:
+            await self._drained.wait()
+
+    def submit(self, lines: Sequence[bytes | None], answered: Callable[[bytes], None]) -> None:
+        """Take lines of events.sock; `answered` gets all of their answers at once, in order (`net.lines.Submit`)."""
+        answers: list[bytes] = []
+        places: list[int] = []
+        entries: list[events.Entry] = []
+        now_ms = int(self._wall() * 1000)
+        for line in lines:
+            try:
+                entry = self._entry(self._parse(line), now_ms)
+            except Refused as refused:
+                self._metrics.events["refused"] += 1
+                answers.append(error_line(refused))
+            else:
+                places.append(len(answers))
+                answers.append(b"")
+                entries.append(entry)
+
+        def stored(results: Sequence[events.Receipt | Refused] | Refused) -> None:
+            outcomes = [results] * len(entries) if isinstance(results, Refused) else results
+            for place, entry, outcome in zip(places, entries, outcomes, strict=True):
+                answers[place] = self._answer(entry, outcome)
+            answered(b"".join(answers))
+
+        if entries:
+            self._write(entries, stored)
+        else:
+            answered(b"".join(answers))
+
+    def _parse(self, line: bytes | None) -> Submission:
+        limits = self.limits
+        if line is None:
+            raise Refused(
+                "too_large", f"the line is over {format_size(limits.max_size)}: events.max_size sets the limit"
+            )
+        return parse(line, max_size=limits.max_size, known_types=limits.known_types)
+
+    def _entry(self, submission: Submission, now_ms: int) -> events.Entry:
+        if self._store.is_low:
+            raise Refused("store_full", "the disk has too little room left: send the event again when there is some")
+        tenant, event_type = submission.tenant, submission.type
+        webhooks = tuple([webhook.seq for webhook in self.catalog.wanting(tenant, event_type)])
+        seq, first = self._store.take_numbers(len(webhooks))
+        if now_ms != self._now_ms:
+            self._now_ms, self._now_text = now_ms, format_time(now_ms)
+        event = Event(
+            seq,
+            now_ms,
+            self._store.ids.make("evt", now_ms, seq),
+            event_type,
+            tenant,
+            submission.timestamp or self._now_text,
+            submission.data,
+            submission.ordering_key,
+            submission.traceparent,
+            submission.test,
+        )
+        key = None
+        if submission.idempotency_key is not None:
+            key = events.idempotency_key(
+                self._store.salt,
+                tenant,
+                submission.idempotency_key,
+                event_type,
+                submission.data,
+                now_ms - int(self.limits.window_s * 1000),
+            )
+        return events.Entry(event, key, webhooks, first)
+
+    def _write(
+        self,
+        entries: Sequence[events.Entry],
+        stored: Callable[[Sequence[events.Receipt | Refused] | Refused], None],
+    ) -> None:
+        size = sum([len(entry.event.data) for entry in entries])
+        self._unstored += size
+
+        def done(results: Sequence[events.Receipt | Refused] | BaseException) -> None:
+            self._unstored -= size
+            if self._unstored <= UNSTORED_LIMIT:
+                self._drained.set()
+                self._drained = trio.Event()
+            if isinstance(results, BaseException) and not isinstance(results, Refused):
+                raise results
+            stored(results)
+
+        self._store.enqueue(events.insert, entries, done)
+
+    def _answer(self, entry: events.Entry, outcome: events.Receipt | Refused) -> bytes:
+        if isinstance(outcome, Refused):
+            self._metrics.events["refused"] += 1
+            return error_line(outcome)
+        if outcome.duplicate:
+            self._metrics.events["duplicate"] += 1
+            event_id = self._store.ids.make("evt", outcome.created_ms, outcome.seq)
+            return b'{"id":"%b","deliveries":%d,"duplicate":true}\n' % (event_id.encode(), outcome.deliveries)
+        self._metrics.events["accepted"] += 1
+        event = entry.event
+        for number, webhook in enumerate(entry.webhooks, entry.first_delivery):
+            self._offer(webhook, Delivery(number, event, 0, 0, event.created_ms))
+        return b'{"id":"%b","deliveries":%d}\n' % (event.id.encode(), outcome.deliveries)
+
+
+def error_line(refused: Refused) -> bytes:
+    """The answer to a line that was refused (contract §2.1)."""
+    error = {"code": refused.code, "detail": refused.detail}
+    if refused.field is not None:
+        error["field"] = refused.field
+    return msgspec.json.encode({"error": error}) + b"\n"

@@ -1,0 +1,373 @@
+"""The store: one writer that commits in groups, a few readers, and checkpoints beside them.
+
+Whoever wants something written hands in a function of a connection and its rows; all that arrives while a batch is
+being committed makes the next one. What is written is told elsewhere in this folder.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+import trio
+
+from hookrelay.model import Ids, LocalTrouble, Refused
+from hookrelay.store import open as opening
+from hookrelay.store.files import Mark, StoreDamaged
+
+Row = TypeVar("Row")
+Answer = TypeVar("Answer")
+Job = Callable[[apsw.Connection, Sequence[Row]], list[Answer]]
+"""Writes rows of one kind and returns one answer a row. Runs in the writer's thread, inside a transaction."""
+Done = Callable[[Any], None]
+"""Told, on the loop's thread, the job's answers for its rows, or the exception that undid them."""
+
+LINGER_S = 0.002
+"""Above LINGER_RATE a commit waits this long for company: half the CPU, and a better p99 (measured)."""
+LINGER_RATE = 500.0
+OUTCOME_LINGER_S = 0.02
+"""Outcomes need no commit of their own: so long they wait for an event to ride with."""
+CHECKPOINT_S = 0.1
+RETRY_S = 1.0
+WAL_LIMIT = 64 << 20
+FREE_AT_LEAST = 128 << 20
+READERS = 2
+
+
+class _Request(NamedTuple):
+    job: Job[Any, Any]
+    rows: Sequence[Any]
+    done: Done
+    keep: bool
+    """Nobody waits who could be told of a failure: try again until it is written."""
+
+
+class _Waiter:
+    """One task that waits for its own batch."""
+
+    __slots__ = ("_answer", "_task")
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+        self._answer: Any = None
+
+    def done(self, answer: Any) -> None:
+        self._answer = answer
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def wait(self) -> Any:
+        if self._answer is None:
+            self._task = trio.lowlevel.current_task()
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                self._task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+
+class Stats:
+    """What the store tells the metrics."""
+
+    def __init__(self) -> None:
+        self.commit_seconds: Callable[[float], None] = lambda seconds: None
+        self.size_bytes = 0
+
+
+class Store:
+    """Owns the connections; `run` is its only task and must outlive all who write.
+
+    `inline` runs every job on the loop's own thread, after a checkpoint: for tests, whose clock does not wait for
+    threads.
+    """
+
+    def __init__(self, opened: opening.Opened, *, inline: bool = False) -> None:
+        self._opened = opened
+        self._conn = opened.writer
+        self._inline = inline or opened.path == ":memory:"
+        self._queue: list[_Request] = []
+        self._urgent = trio.Event()
+        self._soon = trio.Event()
+        self._closing = False
+        self._commits = opened.identity.commits
+        self._marked = self._commits
+        self._rate = 0.0
+        self._wal_bytes = 0
+        self._readers: list[apsw.Connection] = []
+        self._reading = trio.CapacityLimiter(READERS)
+        self._writing = trio.CapacityLimiter(1)
+        self.ids = Ids(opened.identity.tag)
+        self.salt = opened.identity.salt
+        self.stats = Stats()
+        self.trouble: LocalTrouble | None = None
+        """Why nothing can be written just now; None when all is well. No attempt starts meanwhile."""
+        self.is_low = False
+        """Whether too little space is left to take more in."""
+        last = self._conn.execute("SELECT (SELECT max(seq) FROM event), (SELECT max(seq) FROM delivery)").get
+        self.last_event: int = last[0] or 0
+        self.last_delivery: int = last[1] or 0
+
+    # --- for those who write and read ---------------------------------------------------------------------------
+
+    def take_numbers(self, deliveries: int) -> tuple[int, int]:
+        """The next event's key and its first delivery's. Numbers that come to nothing leave gaps."""
+        self.last_event += 1
+        first = self.last_delivery + 1
+        self.last_delivery += deliveries
+        return self.last_event, first
+
+    def enqueue(self, job: Job[Row, Answer], rows: Sequence[Row], done: Done, *, keep: bool = False) -> None:
+        """Have `rows` written with the next batch and `done` told. Returns at once.
+
+        With `keep` the batch may wait a little for others, and trouble with the disk delays it but never loses it.
+        """
+        if self._closing and not keep:
+            done(Refused("unavailable", "the daemon is stopping: send the event again"))
+            return
+        self._queue.append(_Request(job, rows, done, keep))
+        self._soon.set()
+        if not keep:
+            self._urgent.set()
+
+    def hurry(self) -> None:
+        """Let the next batch start at once: somebody waits for what is queued."""
+        self._urgent.set()
+
+    async def write(self, job: Job[Row, Answer], rows: Sequence[Row]) -> list[Answer]:
+        """The job's answers, once they are on disk. Raises what undid it: Refused, LocalTrouble, or its own error."""
+        waiter = _Waiter()
+        self.enqueue(job, rows, waiter.done)
+        answers: list[Answer] = await waiter.wait()
+        return answers
+
+    async def change(self, job: Callable[..., Answer], *args: Any) -> Answer:
+        """`job(connection, *args)` in a transaction; its answer once that is on disk."""
+        return (await self.write(_call_each, [(job, args)]))[0]
+
+    async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
+        """`job(connection, *args)` on a connection that can only read, in a thread."""
+        if self._inline:
+            await trio.lowlevel.checkpoint()
+            return job(self._conn, *args)
+        return await trio.to_thread.run_sync(self._read, job, args, limiter=self._reading)
+
+    def _read(self, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
+        conn = self._readers.pop() if self._readers else opening.reader(self._opened.path)
+        try:
+            return job(conn, *args)
+        finally:
+            self._readers.append(conn)
+
+    # --- the writer ---------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit what is handed in until `close` was called and all of it is on disk. Owns every connection.
+
+        StoreDamaged where SQLite finds its file damaged: nothing sound can be done after that.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                if not self._inline:
+                    nursery.start_soon(self._keep_house)
+                task_status.started()
+                await self._write_batches()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._close()
+
+    def close(self) -> None:
+        """Take nothing more that could be refused; `run` returns once the rest is on disk."""
+        self._closing = True
+        self._soon.set()
+        self._urgent.set()
+
+    async def _write_batches(self) -> None:
+        last = trio.current_time()
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._soon = trio.Event()
+                self._urgent = trio.Event()
+                with trio.move_on_after(RETRY_S if self.trouble is not None else float("inf")):
+                    await self._soon.wait()
+                if not self._queue and self.trouble is not None:
+                    self.enqueue(_probe, (None,), _ignore)
+            if not self._urgent.is_set():
+                with trio.move_on_after(OUTCOME_LINGER_S):
+                    await self._urgent.wait()
+            elif self._rate > LINGER_RATE and not self._closing:
+                await trio.sleep(LINGER_S)
+            batch, self._queue = self._queue, []
+            self._urgent = trio.Event()
+            now = trio.current_time()
+            urgent = sum(len(request.rows) for request in batch if not request.keep)
+            self._rate += (urgent / max(now - last, 1e-6) - self._rate) * min(1.0, (now - last) / 0.05)
+            last = now
+            await self._write_batch(batch)
+
+    async def _write_batch(self, batch: list[_Request]) -> None:
+        started = time.perf_counter()
+        if self._inline:
+            await trio.lowlevel.checkpoint()
+            answers = self._commit(batch)
+        else:
+            answers = await trio.to_thread.run_sync(self._commit, batch, limiter=self._writing)
+        self.stats.commit_seconds(time.perf_counter() - started)
+        again: list[_Request] = []
+        trouble: LocalTrouble | None = None
+        for request, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, LocalTrouble):
+                trouble = answer
+                if request.keep:
+                    again.append(request)
+                    continue
+                answer = _refusal(answer)
+            request.done(answer)
+        self.trouble = trouble
+        if again:
+            self._queue[:0] = again
+            await trio.sleep(RETRY_S)
+
+    def _commit(self, batch: list[_Request]) -> list[Any]:
+        """All of `batch` in one transaction; where that fails, each request in one of its own. One answer each."""
+        try:
+            answers = self._transaction(batch)
+        except apsw.CorruptError as error:
+            raise StoreDamaged(f"{self._opened.path}: {error}: restore it from a backup") from error
+        except Exception as error:
+            if len(batch) == 1:
+                return [_told(error)]
+            answers = []
+            for request in batch:
+                try:
+                    answers += self._transaction([request])
+                except Exception as own:
+                    answers.append(_told(own))
+        return answers
+
+    def _transaction(self, batch: list[_Request]) -> list[Any]:
+        conn = self._conn
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            answers: dict[int, list[Any]] = {}
+            order = sorted(range(len(batch)), key=lambda index: id(batch[index].job))
+            for _, group in groupby(order, key=lambda index: id(batch[index].job)):
+                self._run_together(batch, list(group), answers)
+            conn.execute("UPDATE store SET commits = ?", (self._commits + 1,))
+            conn.execute("COMMIT")
+        except BaseException:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
+        self._commits += 1
+        return [answers[index] for index in range(len(batch))]
+
+    def _run_together(self, batch: list[_Request], indices: list[int], answers: dict[int, list[Any]]) -> None:
+        """Rows of one kind in one go, in the order in which they came."""
+        rows = batch[indices[0]].rows if len(indices) == 1 else [row for i in indices for row in batch[i].rows]
+        found = batch[indices[0]].job(self._conn, rows)
+        at = 0
+        for index in indices:
+            count = len(batch[index].rows)
+            answers[index] = found[at : at + count]
+            at += count
+
+    # --- upkeep of the files ------------------------------------------------------------------------------------
+
+    async def _keep_house(self) -> None:
+        """Checkpoint beside the commits, write the marker, watch the space."""
+        limiter = trio.CapacityLimiter(1)
+        conn = await trio.to_thread.run_sync(opening.checkpointer, self._opened.path, limiter=limiter)
+        seen = -1
+        looked = -1.0
+        try:
+            while True:
+                await trio.sleep(CHECKPOINT_S)
+                if self._commits != seen:
+                    seen = self._commits
+                    await trio.to_thread.run_sync(_checkpoint, conn, limiter=limiter)
+                if trio.current_time() - looked >= 1.0:
+                    looked = trio.current_time()
+                    await trio.to_thread.run_sync(self._look_around, limiter=limiter)
+                    if self._wal_bytes > WAL_LIMIT:
+                        # blocks commits, so it takes the writer's turn and the writer's connection
+                        await trio.to_thread.run_sync(_truncate, self._conn, limiter=self._writing)
+        finally:
+            conn.close()
+
+    def _look_around(self) -> None:
+        path = self._opened.path
+        self._wal_bytes = _size(path + "-wal")
+        self.stats.size_bytes = _size(path) + self._wal_bytes
+        space = os.statvfs(os.path.dirname(path) or ".")
+        self.is_low = space.f_bavail * space.f_frsize < FREE_AT_LEAST
+        self._mark()
+
+    def _mark(self) -> None:
+        marker, commits = self._opened.marker, self._commits
+        if marker is not None and commits != self._marked:
+            # a marker that lags only proves less; what ails the disk shows in the commits
+            with contextlib.suppress(OSError):
+                marker.write(Mark(self._opened.identity.id, commits))
+                self._marked = commits
+
+    def _close(self) -> None:
+        for conn in self._readers:
+            conn.close()
+        self._conn.close()
+        if self._opened.marker is not None:
+            self._mark()
+            self._opened.marker.close()
+        if self._opened.lock is not None:
+            self._opened.lock.close()
+
+
+def _call_each(conn: apsw.Connection, rows: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> list[Any]:
+    return [job(conn, *args) for job, args in rows]
+
+
+def _probe(conn: apsw.Connection, rows: Sequence[None]) -> list[None]:
+    """Nothing to write but the commit's own count: shows whether writing works again."""
+    return [None] * len(rows)
+
+
+def _ignore(answer: object) -> None:
+    """Nobody asked."""
+
+
+def _told(error: Exception) -> Exception:
+    if isinstance(error, apsw.FullError):
+        return LocalTrouble("store_full", str(error))
+    if isinstance(error, apsw.IOError | apsw.ReadOnlyError | apsw.CantOpenError | apsw.BusyError | apsw.NoMemError):
+        return LocalTrouble("store_io", str(error))
+    return error
+
+
+def _refusal(trouble: LocalTrouble) -> Refused:
+    if trouble.kind == "store_full":
+        return Refused("store_full", "the store has no room left: send the event again when there is some")
+    return Refused("unavailable", f"the store cannot be written just now ({trouble.detail}): send the event again")
+
+
+def _checkpoint(conn: apsw.Connection) -> None:
+    conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _truncate(conn: apsw.Connection) -> None:
+    conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,137 @@
+"""Accepting events: the event, its deliveries and its idempotency key, in one transaction."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import apsw
+
+from hookrelay.model import Event, Refused
+from hookrelay.store.rows import ManyRows
+
+
+class Key(NamedTuple):
+    """An idempotency key as it is kept: hashed, and bound to what came with it."""
+
+    hash: int
+    proof: bytes
+    fingerprint: bytes
+    text: str
+    valid_since_ms: int
+    """An earlier use before this moment no longer counts."""
+
+
+class Entry(NamedTuple):
+    """An event to be stored, with the numbers it and its deliveries will have."""
+
+    event: Event
+    key: Key | None
+    webhooks: tuple[int, ...]
+    first_delivery: int
+    """Its deliveries are numbered from here, in the order of `webhooks`."""
+
+
+class Receipt(NamedTuple):
+    """What the caller is told once all is on disk."""
+
+    seq: int
+    created_ms: int
+    deliveries: int
+    duplicate: bool
+
+
+def idempotency_key(salt: bytes, tenant: str, key: str, event_type: str, data: bytes, valid_since_ms: int) -> Key:
+    """The key as it is stored. `salt` is the store's own, so that nobody can make two keys meet."""
+    digest = blake2b(f"{tenant}\0{key}".encode(), digest_size=24, key=salt).digest()
+    content = blake2b(f"{event_type}\0".encode(), digest_size=16)
+    content.update(data)
+    return Key(int.from_bytes(digest[:8], "big") >> 1, digest[8:], content.digest(), key, valid_since_ms)
+
+
+_EVENTS = ManyRows(
+    "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, idempotency_key, ordering_key, traceparent,"
+    " test) VALUES {values}",
+    10,
+)
+_DELIVERIES = ManyRows(
+    "INSERT INTO delivery (seq, event, webhook, created_ms, due_ms) VALUES {values}",
+    5,
+)
+_KEYS = ManyRows(
+    "INSERT OR REPLACE INTO idempotency (hash, proof, fingerprint, event, created_ms, deliveries) VALUES {values}",
+    6,
+)
+_USED = ManyRows(
+    "SELECT hash, proof, fingerprint, event, created_ms, deliveries FROM idempotency WHERE hash IN (VALUES {values})",
+    1,
+)
+
+
+def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Refused]:
+    """Store every entry that is new; one answer each, in order.
+
+    An entry whose idempotency key was used before (also earlier in `entries`) is answered with the first use's
+    receipt, or with `Refused("idempotency_conflict")` where its content differs.
+    """
+    used = _used_keys(conn, entries)
+    events: list[Any] = []
+    deliveries: list[Any] = []
+    keys: list[Any] = []
+    answers: list[Receipt | Refused] = []
+    for event, key, webhooks, first in entries:
+        if key is not None:
+            slot, earlier = _find(conn, used, key)
+            if earlier is not None:
+                answers.append(earlier)
+                continue
+            used[slot] = (key.proof, key.fingerprint, event.seq, event.created_ms, len(webhooks))
+            keys += (slot, key.proof, key.fingerprint, event.seq, event.created_ms, len(webhooks))
+        events += (
+            event.seq,
+            event.created_ms,
+            event.tenant,
+            event.type,
+            event.timestamp,
+            event.data,
+            key.text if key is not None else None,
+            event.ordering_key,
+            event.traceparent,
+            int(event.test),
+        )
+        for number, webhook in enumerate(webhooks, first):
+            deliveries += (number, event.seq, webhook, event.created_ms, event.created_ms)
+        answers.append(Receipt(event.seq, event.created_ms, len(webhooks), duplicate=False))
+    _EVENTS.run(conn, events)
+    _DELIVERIES.run(conn, deliveries)
+    _KEYS.run(conn, keys)
+    return answers
+
+
+_Uses = dict[int, tuple[bytes, bytes, int, int, int]]
+
+
+def _used_keys(conn: apsw.Connection, entries: Sequence[Entry]) -> _Uses:
+    hashes = [entry.key.hash for entry in entries if entry.key is not None]
+    return {row[0]: row[1:] for row in _USED.fetch(conn, hashes)} if hashes else {}
+
+
+def _find(conn: apsw.Connection, used: _Uses, key: Key) -> tuple[int, Receipt | Refused | None]:
+    """The slot that `key` has or may take, and what its earlier use inside the window answers."""
+    slot = key.hash
+    while (row := used.get(slot)) is not None and row[0] != key.proof:
+        # two keys met in one 63-bit hash: the later one lives in the next free slot
+        slot = slot + 1 & (1 << 63) - 1
+        for found in conn.execute(
+            "SELECT proof, fingerprint, event, created_ms, deliveries FROM idempotency WHERE hash = ?", (slot,)
+        ):
+            used.setdefault(slot, found)
+    if row is None or row[3] < key.valid_since_ms:
+        return slot, None
+    if row[1] != key.fingerprint:
+        return slot, Refused(
+            "idempotency_conflict",
+            "this idempotency key was used before with another type or data: "
+            "send a new key with new content, or the same content to ask for the same answer",
+            "idempotency_key",
+        )
+    return slot, Receipt(row[2], row[3], row[4], duplicate=True)

@@ -1,0 +1,216 @@
+"""Opening a SQLite store: lock, checks, schema. Everything that can be wrong is told here, before anything is written."""
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from hookrelay.store.files import Lock, Mark, Marker, StoreDamaged, StoreTooNew, StoreUnusable
+
+APPLICATION_ID = 0x686B_726C
+"""`hkrl`, in the database's header: what kind of file it is."""
+OLDEST_SQLITE = (3, 51, 3)
+"""Before it two connections that write or checkpoint at the same instant can corrupt a WAL (THREATS §5.2)."""
+WRITER_CACHE_KIB = 32 * 1024
+READER_CACHE_KIB = 4 * 1024
+
+
+class Identity(NamedTuple):
+    """What makes this store this one."""
+
+    id: str
+    tag: int
+    salt: bytes
+    commits: int
+
+
+class Opened(NamedTuple):
+    """A store ready for use; the caller closes it all."""
+
+    path: str
+    identity: Identity
+    writer: apsw.Connection
+    lock: Lock | None
+    marker: Marker | None
+
+
+def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = False) -> Opened:
+    """Open the store at `path`, making it where there never was one, and bring its schema up to date.
+
+    Raises StoreTaken, StoreDamaged, StoreUnusable or StoreTooNew, each with what to do; the files are then as before.
+    """
+    _check_sqlite()
+    if not path.parent.is_dir():
+        raise StoreUnusable(f"{path.parent}: no such folder: create it, or point store.url elsewhere")
+    lock = Lock(path.with_name(path.name + ".lock"))
+    marker = Marker(path.with_name(path.name + ".id"))
+    try:
+        is_new = not path.exists() or path.stat().st_size == 0
+        if is_new and marker.exists():
+            raise StoreDamaged(
+                f"{path}: the store is {'empty' if path.exists() else 'gone'}, but {marker.path.name} beside it says"
+                " that there was one: restore it from a backup, or remove that file to begin with an empty store"
+            )
+        writer = _connect(path, max_size)
+        try:
+            identity = _prepare(writer, path, is_new=is_new, now_ms=now_ms)
+            _check_complete(path, identity, marker.read(), accept_loss=accept_loss)
+        except BaseException:
+            writer.close()
+            raise
+        try:
+            marker.write(Mark(identity.id, identity.commits))
+        except OSError as error:
+            writer.close()
+            raise StoreUnusable(f"{marker.path}: {error.strerror}") from error
+    except BaseException:
+        marker.close()
+        lock.close()
+        raise
+    return Opened(str(path), identity, writer, lock, marker)
+
+
+def open_memory(now_ms: int) -> Opened:
+    """A store that lives in memory: for tests."""
+    writer = apsw.Connection(":memory:")
+    migrate(writer, None, now_ms)
+    return Opened(":memory:", _identity(writer), writer, None, None)
+
+
+def reader(path: str) -> apsw.Connection:
+    """A connection that can only read."""
+    conn = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    conn.set_busy_timeout(5000)
+    conn.pragma("cache_size", -READER_CACHE_KIB)
+    return conn
+
+
+def checkpointer(path: str) -> apsw.Connection:
+    """The one connection beside the writer's that may checkpoint, PASSIVE only (THREATS §5.2)."""
+    conn = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    conn.pragma("wal_autocheckpoint", 0)
+    conn.pragma("cache_size", -256)
+    return conn
+
+
+def _check_sqlite() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreTooNew(
+            f"SQLite {apsw.sqlite_lib_version()} is in use, which can damage a store under load: {wanted} or later is"
+            " needed. The apsw package on PyPI carries one; remove a distribution's own python3-apsw"
+        )
+
+
+def _connect(path: Path, max_size: int) -> apsw.Connection:
+    try:
+        conn = apsw.Connection(str(path), statementcachesize=200)
+    except apsw.Error as error:
+        raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
+    conn.set_busy_timeout(5000)
+    with _told(path, conn):
+        if conn.pragma("user_version") == 0:
+            conn.pragma("auto_vacuum", "INCREMENTAL")  # must precede WAL (THREATS §5.6)
+        page_size: int = conn.pragma("page_size")
+        conn.pragma("max_page_count", max(max_size // page_size, 16))
+    return conn
+
+
+@contextlib.contextmanager
+def _told(path: Path, conn: apsw.Connection) -> Iterator[None]:
+    """Turn SQLite's exceptions into ours, and leave nothing open behind them."""
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError, apsw.FormatError) as error:
+        conn.close()
+        raise StoreDamaged(f"{path}: {error}: restore it from a backup; the file was left as it is") from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.PermissionsError) as error:
+        conn.close()
+        raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
+
+
+def _prepare(conn: apsw.Connection, path: Path, *, is_new: bool, now_ms: int) -> Identity:
+    with _told(path, conn):
+        if not is_new:
+            kind = conn.pragma("application_id")
+            if kind != APPLICATION_ID:
+                raise StoreDamaged(
+                    f"{path}: this is not a hookrelay store (application id {kind}): point store.url elsewhere"
+                )
+        conn.pragma("journal_mode", "wal")
+        conn.pragma("synchronous", "FULL")
+        conn.pragma("wal_autocheckpoint", 0)
+        conn.pragma("cache_size", -WRITER_CACHE_KIB)
+        conn.pragma("temp_store", "MEMORY")
+        conn.pragma("journal_size_limit", 64 << 20)
+        migrate(conn, path, now_ms)
+        return _identity(conn)
+
+
+def _identity(conn: apsw.Connection) -> Identity:
+    return Identity(*conn.execute("SELECT id, tag, salt, commits FROM store").get)
+
+
+def _check_complete(path: Path, identity: Identity, mark: Mark | None, *, accept_loss: bool) -> None:
+    if mark is None or accept_loss:
+        return
+    if mark.store_id != identity.id:
+        raise StoreDamaged(
+            f"{path}: this is store {identity.id[:8]}, but the marker beside it speaks of {mark.store_id[:8]}:"
+            " one of the two files was put here from elsewhere; with --accept-loss the store is taken as it is"
+        )
+    if mark.commits > identity.commits:
+        raise StoreDamaged(
+            f"{path}: {mark.commits - identity.commits} commits that were on disk are missing: the write-ahead log was"
+            " lost or damaged. Restore a backup, or start once with --accept-loss to go on without them"
+        )
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Numbered schema files, oldest first."""
+    folder = resources.files("hookrelay.store") / "schema"
+    found = [
+        (int(name[1]), entry.read_text())
+        for entry in folder.iterdir()
+        if (name := re.match(r"(\d{4})\.sql", entry.name))
+    ]
+    return sorted(found)
+
+
+def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
+    """Bring the schema up to date, one transaction a step, after a copy of what was there (THREATS §5.7)."""
+    version: int = conn.pragma("user_version")
+    steps = migrations()
+    newest = steps[-1][0]
+    if version > newest:
+        raise StoreTooNew(
+            f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
+            " run the version that wrote it, or a later one"
+        )
+    if 0 < version < newest and path is not None:
+        conn.execute("VACUUM INTO ?", (str(path.with_name(f"{path.name}.before-schema-{newest}")),))
+    for number, text in steps:
+        if number <= version:
+            continue
+        conn.execute("BEGIN IMMEDIATE")
+        with conn:
+            conn.execute(text)
+            if number == 1:
+                conn.pragma("application_id", APPLICATION_ID)
+                conn.execute(
+                    "INSERT INTO store (only, id, tag, salt, created_ms) VALUES (1, ?, ?, ?, ?)",
+                    (secrets.token_hex(16), secrets.randbits(30), secrets.token_bytes(32), now_ms),
+                )
+            conn.pragma("user_version", number)
+        conn.execute("COMMIT")
+
+
+def sqlite_version() -> str:
+    """Of the SQLite that is in use, which the apsw package carries."""
+    return apsw.sqlite_lib_version()

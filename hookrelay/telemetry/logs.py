@@ -1,0 +1,51 @@
+"""Logs: one event a line, with ids. For people on a terminal, as JSON elsewhere. No secret and no payload comes here."""
+
+import logging
+import os
+import sys
+from typing import Literal, TextIO
+
+import structlog
+
+Logger = structlog.typing.FilteringBoundLogger
+
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+
+def configure(level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None) -> Logger:
+    """The daemon's logger, writing to standard error (or `stream`). May be called again: the settings can change."""
+    out = sys.stderr if stream is None else stream
+    is_console = format == "console" or (format == "auto" and out.isatty())
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+    ]
+    if is_console:
+        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time"))
+    else:
+        processors.append(structlog.processors.JSONRenderer(ensure_ascii=True))
+        if _goes_to_journal(out):
+            processors.append(_with_priority)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    logger: Logger = structlog.get_logger()
+    return logger
+
+
+def _goes_to_journal(out: TextIO) -> bool:
+    """Whether `out` is the journal's own stream (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        stat = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
+
+
+def _with_priority(_: object, method: str, line: structlog.typing.EventDict) -> str:
+    """`<N>` before the line, which the journal takes for its priority (sd-daemon(3))."""
+    return f"<{_PRIORITIES.get(method, 6)}>{line}"

@@ -1,0 +1,156 @@
+"""What Prometheus may ask (contract §7). The hot path adds to plain numbers; they become metrics when asked for.
+
+prometheus-client's own counters cost 0.6 µs each time and its histograms 1.5 µs, which would be a tenth of a delivery.
+"""
+
+import platform
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hookrelay import __version__
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class Histogram:
+    """Counts by upper bound. Not thread-safe: observed on the loop's thread only."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def family(self, name: str, text: str) -> HistogramMetricFamily:
+        """As Prometheus wants it: cumulative."""
+        buckets, total = [], 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.sum)
+
+
+class Metrics(Collector):
+    """The daemon's numbers. Gauges are read from their owners through `gauges` when they are asked for."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter({"accepted": 0, "duplicate": 0, "refused": 0})
+        self.deliveries: Counter[str] = Counter({"succeeded": 0, "failed": 0, "cancelled": 0})
+        self.attempts: Counter[str] = Counter({"success": 0})
+        self.local_faults: Counter[str] = Counter()
+        self.webhook_attempts: Counter[tuple[str, str]] = Counter()
+        self.attempt_seconds = Histogram(SECONDS)
+        self.latency_seconds = Histogram(SECONDS)
+        self.commit_seconds = Histogram(COMMIT_SECONDS)
+        self.in_flight = 0
+        self.reload_successful = True
+        self.reload_at = 0.0
+        self.gauges: Mapping[str, Callable[[], float]] = {}
+        """`hookrelay_…` gauge name → its value just now."""
+        self.webhooks: Callable[[], Mapping[str, int]] = dict
+        """Webhooks by status."""
+        self.build: Mapping[str, str] = {}
+        self.per_webhook: Callable[[], Iterable[tuple[str, int, float]]] = tuple
+        """`(webhook id, pending, overdue seconds)`, or nothing where there are too many of them."""
+
+    def render(self) -> bytes:
+        """The text exposition. Takes milliseconds with many webhooks: call it in a thread."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; reads numbers that the loop may be changing, each of them whole."""
+        yield _counter("hookrelay_events", "Events submitted, by what became of them.", "result", self.events)
+        yield _counter("hookrelay_deliveries", "Deliveries that have ended, by how.", "result", self.deliveries)
+        yield _counter(
+            "hookrelay_attempts", "Attempts by outcome: success, or the error code.", "outcome", self.attempts
+        )
+        yield _counter(
+            "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
+        )
+        yield self.attempt_seconds.family(
+            "hookrelay_attempt_duration_seconds", "From the start of an attempt to its answer's head, or its failure."
+        )
+        yield self.latency_seconds.family(
+            "hookrelay_delivery_latency_seconds", "From acceptance to success, where the first attempt succeeded."
+        )
+        yield self.commit_seconds.family("hookrelay_store_commit_seconds", "One group commit, fsync included.")
+        yield _gauge("hookrelay_in_flight_attempts", "Attempts that have begun and not ended.", self.in_flight)
+        for name, read in self.gauges.items():
+            yield _gauge(name, _GAUGES[name], read())
+        yield from self._labelled()
+
+    def _labelled(self) -> Iterator[Metric]:
+        webhooks = GaugeMetricFamily("hookrelay_webhooks", "Webhooks by status.", labels=["status"])
+        for status, count in self.webhooks().items():
+            webhooks.add_metric([status], count)
+        yield webhooks
+        yield _gauge(
+            "hookrelay_config_last_reload_successful",
+            "1 where the last reading of the files went well.",
+            self.reload_successful,
+        )
+        yield _gauge(
+            "hookrelay_config_last_reload_timestamp_seconds",
+            "When the files were last read with success.",
+            self.reload_at,
+        )
+        build = GaugeMetricFamily("hookrelay_build_info", "What is running.", labels=["version", "python", "sqlite"])
+        build.add_metric([__version__, platform.python_version(), self.build.get("sqlite", "")], 1)
+        yield build
+        yield from self._by_webhook()
+
+    def _by_webhook(self) -> Iterator[Metric]:
+        rows = list(self.per_webhook())
+        known = {row[0] for row in rows}
+        attempts = CounterMetricFamily(
+            "hookrelay_webhook_attempts", "Attempts of one webhook by outcome.", labels=["webhook", "outcome"]
+        )
+        for (webhook, outcome), count in list(self.webhook_attempts.items()):
+            if webhook in known:
+                attempts.add_metric([webhook, outcome], count)
+        yield attempts
+        pending = GaugeMetricFamily(
+            "hookrelay_webhook_pending", "Waiting deliveries of one webhook.", labels=["webhook"]
+        )
+        overdue = GaugeMetricFamily(
+            "hookrelay_webhook_oldest_due_seconds", "How overdue its most overdue delivery is.", labels=["webhook"]
+        )
+        for webhook, count, seconds in rows:
+            pending.add_metric([webhook], count)
+            overdue.add_metric([webhook], seconds)
+        yield pending
+        yield overdue
+
+
+_GAUGES = {
+    "hookrelay_pending_deliveries": "Deliveries that wait or are in flight.",
+    "hookrelay_held_deliveries": "Deliveries that wait for their webhook to become active again.",
+    "hookrelay_oldest_due_seconds": "How overdue the most overdue delivery is.",
+    "hookrelay_open_connections": "Connections to receivers that are open.",
+    "hookrelay_store_size_bytes": "The store's files.",
+}
+
+
+def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in list(counts.items()):
+        family.add_metric([value], count)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,72 @@
+"""Errors as RFC 9457 problems: one table from what went wrong to what is answered (contract §4)."""
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hookrelay.model import FieldError, Refused
+
+_TITLES: dict[str, tuple[int, str]] = {
+    "invalid_json": (400, "The body is not JSON"),
+    "unauthorized": (401, "A valid key is needed"),
+    "forbidden": (403, "The key does not allow this"),
+    "not_found": (404, "There is no such thing"),
+    "method_not_allowed": (405, "The method does not exist here"),
+    "file_managed": (409, "The webhook is defined in a file"),
+    "idempotency_conflict": (409, "The idempotency key was used for other content"),
+    "too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The body's type is not understood"),
+    "wrong_host": (421, "This server does not answer for that host"),
+    "invalid_field": (422, "A field is not right"),
+    "rate_limited": (429, "Too many requests"),
+    "unavailable": (503, "Not just now"),
+    "internal_error": (500, "A fault of ours"),
+}
+_BY_STATUS = {status: code for code, (status, _) in reversed(_TITLES.items())}
+
+
+class Problem(Response):
+    """An answer that says what is wrong and what would be right."""
+
+    media_type = "application/problem+json"
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        status, title = _TITLES[code]
+        content = {
+            "type": f"urn:hookrelay:problem:{code}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "code": code,
+            "errors": [{"field": error.field, "detail": error.detail} for error in errors],
+        }
+        super().__init__(msgspec.json.encode(content), status_code=status, headers=headers)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """The answer to a `Refused`."""
+    if not isinstance(error, Refused):
+        raise error
+    return Problem(error.code, error.detail, error.errors)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """The answer where Starlette itself refuses: no such path, or no such method on it."""
+    if not isinstance(error, HTTPException):
+        raise error
+    code = _BY_STATUS.get(error.status_code, "internal_error")
+    details = {
+        "not_found": f"there is nothing at {ascii(request.url.path)[1:-1]}",
+        "method_not_allowed": f"{request.method} does not exist here; the Allow header says what does",
+    }
+    headers = dict(error.headers) if error.headers else None
+    return Problem(code, details.get(code, error.detail), headers=headers)
