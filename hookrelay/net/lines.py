@@ -168,7 +168,7 @@ async def serve(
         try:
             async with stream:
                 await _converse(stream, submit, room, stopping, limits())
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the client is gone, or reads nothing: what it handed in is stored all the same
         finally:
             count -= 1

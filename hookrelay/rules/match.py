@@ -36,7 +36,7 @@ class _Wishes:
             for pattern in webhook.events:
                 self._positions.setdefault(pattern, []).append(position)
         self._kept: dict[str, tuple[Webhook, ...]] = {}
-        # every pattern with all its webhooks could be much: answers may take a few times the memory of the index, not more
+        # every pattern with all its webhooks could be much: answers take a few times the memory of the index, not more
         self._room = self._most = 4 * (1024 + sum(map(len, self._positions.values())))
 
     def wanting(self, type: str) -> tuple[Webhook, ...]:

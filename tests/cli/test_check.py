@@ -1,0 +1,74 @@
+"""`hookrelay check`: what it prints where, and its exit codes."""
+
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+
+from hookrelay.cli.check import check, command
+from hookrelay.config import load
+
+WEBHOOK = """
+[[webhook]]
+name = "one"
+url = "https://example.com/"
+events = ["*"]
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwPp1x6LZIZZ8="
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "hookrelay.toml")
+    (tmp_path / "webhooks.d").mkdir()
+    (tmp_path / "hookrelay.toml").write_text("")
+    (tmp_path / "webhooks.d" / "a.toml").write_text(WEBHOOK + WEBHOOK.replace("one", "two"))
+    return tmp_path / "hookrelay.toml"
+
+
+def test_a_right_configuration_is_ok(config_file, capsys):
+    assert check(config_file, print_effective=False) == 0
+    assert capsys.readouterr() == ("ok: 2 webhooks in 1 file\n", "")
+
+
+def test_without_a_path_the_default_file_is_checked_where_it_exists(config_file, capsys):
+    config_file.write_text("x = 1\n")
+    assert check(None, print_effective=False) == 78
+    config_file.unlink()
+    assert check(None, print_effective=False) == 0
+    assert capsys.readouterr().out == "ok: 2 webhooks in 1 file\n"
+
+
+def test_every_mistake_is_a_line_on_stderr_and_counted(config_file):
+    config_file.write_text("[delivery]\ntimeout = 30\nretyr = 1\n")
+    result = CliRunner().invoke(command, ["--config", str(config_file)])
+    assert result.exit_code == 78
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f'{config_file}:2: delivery.timeout: expected a duration such as "30s", got an integer',
+        f"{config_file}:3: delivery.retyr: is unknown: did you mean retry?",
+        "2 mistakes",
+    ]
+
+
+def test_print_shows_the_settings_in_force_as_toml_alone_on_stdout(config_file, monkeypatch):
+    monkeypatch.setenv("HOOKRELAY_DELIVERY__TIMEOUT", "10s")
+    monkeypatch.setenv("HOOKRELAY_EGRESS__PROXY", "http://user:hunter2@proxy.example:3128")
+    result = CliRunner().invoke(command, ["--config", str(config_file), "--print"])
+    assert result.exit_code == 0
+    assert tomllib.loads(result.stdout)["delivery"]["timeout"] == "10s"
+    assert "hunter2" not in result.output
+    assert "whsec_" not in result.output
+    assert result.stderr == "ok: 2 webhooks in 1 file\n"
+
+
+def test_a_missing_file_that_was_named_is_a_mistake(tmp_path):
+    result = CliRunner().invoke(command, ["--config", str(tmp_path / "nowhere.toml")])
+    assert result.exit_code == 78
+    assert "there is no such file" in result.stderr
+
+
+def test_help_shows_examples():
+    result = CliRunner().invoke(command, ["--help"])
+    assert result.exit_code == 0
+    assert "hookrelay check --config ./hookrelay.toml --print" in result.output

@@ -1,0 +1,118 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hookrelay.model import Webhook
+from hookrelay.rules.match import Catalog
+
+
+def webhook(seq: int, *events: str, tenant: str = "acme", **fields: object) -> Webhook:
+    given = {"url": "https://example.com/", "retry": (), "delays": (0.0,), "secrets": (b"k",)}
+    return Webhook(**given | {"id": f"wh_{seq}", "seq": seq, "tenant": tenant, "events": events} | fields)
+
+
+def wanting(catalog: Catalog, type: str, tenant: str = "acme") -> list[int]:
+    return [each.seq for each in catalog.wanting(tenant, type)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "type", "matches"),
+    [
+        ("booking.created", "booking.created", True),
+        ("booking.created", "booking.created.late", False),
+        ("booking.created", "booking", False),
+        ("booking.created", "Booking.created", False),
+        ("booking.*", "booking.created", True),
+        ("booking.*", "booking.a.b", True),
+        ("booking.*", "booking", False),
+        ("booking.*", "bookings.created", False),
+        ("booking.*", "x.booking.created", False),
+        ("a.b.*", "a.b.c", True),
+        ("a.b.*", "a.b.c.d", True),
+        ("a.b.*", "a.c", False),
+        ("a.b.*", "a.b", False),
+        ("*", "booking", True),
+        ("*", "a.b.c", True),
+    ],
+)
+def test_a_pattern_matches_itself_all_below_a_prefix_or_everything(pattern: str, type: str, matches: bool):
+    assert wanting(Catalog([webhook(1, pattern)]), type) == [1] * matches
+
+
+def test_each_webhook_comes_once_in_the_catalogues_order():
+    catalog = Catalog([webhook(9, "*", "a.*"), webhook(3, "a.b"), webhook(7, "a.b", "a.*", "a.b.*"), webhook(5, "c")])
+    for _ in range(2):
+        assert wanting(catalog, "a.b") == [9, 3, 7]
+        assert wanting(catalog, "a.x") == [9, 7]
+        assert wanting(catalog, "a.b.c") == [9, 7]
+        assert wanting(catalog, "c") == [9, 5]
+        assert wanting(catalog, "z.z") == [9]
+
+
+def test_the_catalogues_order_holds_for_a_few_among_many():
+    # few among many, found in another order than theirs
+    wishes = {0: "*", 8: "a", 16: "*", 40: "a"}
+    catalog = Catalog([webhook(seq, wishes.get(seq, "b")) for seq in range(64)])
+    assert wanting(catalog, "a") == [0, 8, 16, 40]
+
+
+def test_a_tenants_events_are_for_its_own_webhooks_only():
+    catalog = Catalog([webhook(1, "*"), webhook(2, "*", tenant="other")])
+    assert wanting(catalog, "a", "other") == [2]
+    assert wanting(catalog, "a", "nobody") == []
+
+
+def test_paused_and_disabled_webhooks_match_too():
+    catalog = Catalog([webhook(1, "*", status="paused"), webhook(2, "a", status="disabled")])
+    assert wanting(catalog, "a") == [1, 2]
+
+
+def test_webhooks_are_found_by_seq_and_by_id():
+    one, two = webhook(1, "*"), webhook(2, "a")
+    catalog = Catalog([one, two])
+    assert (catalog.by_seq[2], catalog.by_id["wh_1"]) == (two, one)
+    assert 3 not in catalog.by_seq
+
+
+def test_an_empty_catalogue_wants_nothing():
+    assert Catalog(()).wanting("default", "a") == ()
+
+
+def test_ever_new_types_are_answered_by_what_is_already_there():
+    catalog = Catalog([webhook(1, "*"), webhook(2, "a.*")])
+    assert len({id(catalog.wanting("acme", f"a.x{number}")) for number in range(100)}) == 1
+    assert len({id(catalog.wanting("acme", f"b{number}")) for number in range(100)}) == 1
+
+
+def test_long_answers_are_not_all_kept():
+    everything = [webhook(seq, "*") for seq in range(1000)]
+    special = [webhook(1000 + number, f"t{number}") for number in range(100)]
+    catalog = Catalog(everything + special)
+    kept = [catalog.wanting("acme", f"t{number}") for number in range(100)]
+    assert [len(each) for each in kept] == [1001] * 100
+    again = [catalog.wanting("acme", f"t{number}") for number in range(100)]
+    assert again == kept
+    assert sum(len(new) for new, old in zip(again, kept, strict=True) if new is old) < 20_000
+    assert sum(catalog.wanting("acme", "t99") is each for each in again) == 1
+
+
+WORDS = st.sampled_from(["a", "b", "ab", "a_b"])
+TYPES = st.lists(WORDS, min_size=1, max_size=4).map(".".join)
+PATTERNS = TYPES | TYPES.map(lambda text: f"{text}.*") | st.just("*")
+HOOKS = st.lists(st.tuples(st.lists(PATTERNS, min_size=1, max_size=4), st.sampled_from(["acme", "b"])), max_size=30)
+
+
+def wants(pattern: str, type: str) -> bool:
+    return pattern in ("*", type) or (pattern.endswith(".*") and type.startswith(pattern[:-1]))
+
+
+@given(HOOKS, st.lists(st.tuples(st.sampled_from(["acme", "b", "c"]), TYPES)))
+def test_the_index_answers_as_looking_at_every_webhook_would(
+    hooks: list[tuple[list[str], str]], questions: list[tuple[str, str]]
+):
+    webhooks = [webhook(seq, *events, tenant=tenant) for seq, (events, tenant) in enumerate(hooks)]
+    catalog = Catalog(webhooks)
+    for tenant, type in questions:
+        assert catalog.wanting(tenant, type) == tuple(
+            each for each in webhooks if each.tenant == tenant and any(wants(pattern, type) for pattern in each.events)
+        )
