@@ -1,5 +1,6 @@
 """The supervisor: builds the parts, starts them, reloads, drains. The nesting of its nurseries is the order of its end."""
 
+import gc
 import resource
 import signal
 import sys
@@ -40,6 +41,8 @@ HURRY_S = 0.5
 CANCEL_STEP = 500
 SWITCH_INTERVAL_S = 0.0005
 """How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
+GC_THRESHOLDS = (20_000, 20, 20)
+"""What flows through is free of cycles; Python's own thresholds have the collector run every 50 deliveries (8 % CPU)."""
 
 
 class Daemon:
@@ -63,6 +66,8 @@ class Daemon:
         """Serve until SIGTERM or SIGINT, then drain and return. Raises what keeps it from starting."""
         started = time.monotonic()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.freeze()  # what was imported stays: no collection need look at it again
+        gc.set_threshold(*GC_THRESHOLDS)
         _raise_descriptor_limit()
         settings = self._config.store
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from hookrelay import __version__
-from hookrelay.model import BLAMELESS, Delivery, Outcome, Verdict, Webhook
+from hookrelay.model import Delivery, Outcome, Verdict, Webhook
 from hookrelay.net.post import Poster
 from hookrelay.rules.payload import body
 from hookrelay.rules.retry import judge
@@ -17,8 +17,8 @@ from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
 from hookrelay.telemetry.metrics import Metrics
 
-Recorded = Callable[[Delivery, Verdict], None]
-"""Told once an attempt and its verdict are on disk."""
+Recorded = Callable[[Delivery, Verdict, object], None]
+"""Told once an attempt and its verdict are on disk; the last argument is an exception where they could not be."""
 
 
 class Deliverer:
@@ -51,19 +51,14 @@ class Deliverer:
         return await poster.post(head + text, scope)
 
     def record(self, delivery: Delivery, outcome: Outcome, recorded: Recorded) -> None:
-        """Judge the outcome and have both written; returns at once, `recorded` is told when it is on disk."""
+        """Judge the outcome and have both written; returns at once, `recorded` is told when both are on disk."""
         now_ms = int(self._wall() * 1000)
         verdict = judge(outcome, delivery.strikes, self.webhook.delays, now_ms, self._roll())
         result = queue.Result(delivery.seq, delivery.attempt_count + 1, outcome, verdict)
-        self._store.enqueue(queue.record, (result,), partial(self._told, delivery, verdict, recorded), keep=True)
+        self._store.enqueue(queue.record, (result,), partial(recorded, delivery, verdict), keep=True)
         self._count(delivery, outcome, verdict, now_ms)
         if outcome.error is not None:
             self._tell(delivery, outcome, verdict)
-
-    def _told(self, delivery: Delivery, verdict: Verdict, recorded: Recorded, answer: object) -> None:
-        if isinstance(answer, BaseException):
-            raise answer
-        recorded(delivery, verdict)
 
     def _count(self, delivery: Delivery, outcome: Outcome, verdict: Verdict, now_ms: int) -> None:
         metrics = self._metrics
@@ -78,7 +73,7 @@ class Deliverer:
             metrics.deliveries[verdict.state] += 1
             if verdict.state == "succeeded" and not delivery.attempt_count:
                 metrics.latency_seconds.observe((now_ms - delivery.event.created_ms) / 1000)
-        if outcome.error in BLAMELESS and outcome.error == "local_fault":
+        elif outcome.error == "local_fault":
             metrics.local_faults["attempt"] += 1
 
     def _tell(self, delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:

@@ -35,7 +35,7 @@ BLAMELESS: frozenset[str] = frozenset({"interrupted", "local_fault"})
 # --- what flows -------------------------------------------------------------------------------------------------
 
 
-class Submission(Struct, frozen=True):
+class Submission(Struct, frozen=True, gc=False):
     """One event as the host app handed it in: well-formed, not yet accepted."""
 
     type: str
@@ -50,7 +50,7 @@ class Submission(Struct, frozen=True):
     test: bool = False
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """An accepted event: what every one of its deliveries shares."""
 
     seq: int
@@ -65,7 +65,7 @@ class Event(Struct, frozen=True):
     test: bool = False
 
 
-class Delivery(Struct, frozen=True):
+class Delivery(Struct, frozen=True, gc=False):
     """One event for one webhook that is still to be made."""
 
     seq: int
@@ -77,7 +77,7 @@ class Delivery(Struct, frozen=True):
     due_ms: int = 0
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """What came of one attempt. `error` is None where the receiver accepted (2xx)."""
 
     started_ms: int
@@ -93,7 +93,7 @@ class Outcome(Struct, frozen=True):
     """`203.0.113.7:443`, or None where no connection was made."""
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """What follows from an outcome for its delivery."""
 
     state: DeliveryState

@@ -97,7 +97,16 @@ class Connection:
         self._head_done = self._message_done = self._keep_alive = False
         self._begun = self._interim = self._body_size = 0
         self._body: list[bytes] = []
-        data = await self._receive()
+        # the usual case inline, without a coroutine more: nothing can have come yet, so wait first, then read
+        await trio.lowlevel.wait_readable(self._sock)
+        try:
+            data = self._sock.recv(READ)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            data = await self._receive()
+        except OSError as error:
+            raise _broken(error) from error
+        else:
+            self.answered_bytes = len(data)
         if not data:
             raise AttemptFailure("reset", "the receiver closed the connection without an answer")
         self._feed(data)
@@ -172,10 +181,8 @@ class Connection:
                 wait = trio.lowlevel.wait_readable
             except ssl.SSLWantWriteError:
                 wait = trio.lowlevel.wait_writable
-            except ssl.SSLError as error:
-                raise AttemptFailure("reset", f"the TLS connection broke: {error.reason or error}") from error
             except OSError as error:
-                raise of_os_error(error, "waiting for the answer") from error
+                raise _broken(error) from error
             else:
                 self.answered_bytes += len(data)
                 return data
@@ -215,6 +222,12 @@ class Connection:
     def on_message_complete(self) -> None:
         if self._head_done:
             self._message_done = True
+
+
+def _broken(error: OSError) -> AttemptFailure:
+    if isinstance(error, ssl.SSLError):
+        return AttemptFailure("reset", f"the TLS connection broke: {error.reason or error}")
+    return of_os_error(error, "waiting for the answer")
 
 
 def _shown(data: bytes) -> str:

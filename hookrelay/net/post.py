@@ -54,13 +54,19 @@ class Poster:
                 rested = None
                 connection = await self._dial()
             try:
-                self._head = await self._exchange(connection, request)
+                self._phase = "send"
+                await connection.send(request)
+                self._phase = "answer"
+                self._head = await connection.receive_head()
             except AttemptFailure:
                 if rested is None or self._started - rested < STALE_S or connection.answered_bytes:
                     raise
                 # closed by the receiver while it was idle: nobody has seen the request, and it costs no attempt
                 connection = await self._dial()
-                self._head = await self._exchange(connection, request)
+                self._phase = "send"
+                await connection.send(request)
+                self._phase = "answer"
+                self._head = await connection.receive_head()
             self._head_at = time.perf_counter()
             self._code = connection.code
             if not connection.has_whole_answer:
@@ -110,12 +116,6 @@ class Poster:
 
     def _reach(self, phase: Phase) -> None:
         self._phase = phase
-
-    async def _exchange(self, connection: Connection, request: bytes) -> bytes:
-        self._phase = "send"
-        await connection.send(request)
-        self._phase = "answer"
-        return await connection.receive_head()
 
     def _answered(self, connection: Connection) -> Outcome:
         body = connection.settle()

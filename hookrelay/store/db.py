@@ -28,8 +28,9 @@ Done = Callable[[Any], None]
 LINGER_S = 0.002
 """Above LINGER_RATE a commit waits this long for company: half the CPU, and a better p99 (measured)."""
 LINGER_RATE = 500.0
-OUTCOME_LINGER_S = 0.02
-"""Outcomes need no commit of their own: so long they wait for an event to ride with."""
+OUTCOME_LINGER_S = 0.005
+"""Outcomes need no commit of their own: so long they wait for an event to ride with. Longer saves nothing more (2 to
+40 ms measured), and what is not on disk comes twice after kill -9."""
 CHECKPOINT_S = 0.1
 RETRY_S = 1.0
 WAL_LIMIT = 64 << 20
