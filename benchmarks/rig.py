@@ -76,9 +76,9 @@ def process(command: list[str], cores: set[int], log: Path, env: Mapping[str, st
 
 
 @contextmanager
-def nginx(at: Path, *, tls: bool = False) -> Iterator[int]:
-    """nginx that answers every POST with 200; its port."""
-    port = free_port()
+def nginx(at: Path, *, tls: bool = False) -> Iterator[tuple[int, int]]:
+    """nginx that answers every POST with 200; its port, and the port where it tells how many there were."""
+    port, status = free_port(), free_port()
     lines = ""
     if tls:
         certificates(at)
@@ -96,11 +96,21 @@ def nginx(at: Path, *, tls: bool = False) -> Iterator[int]:
             listen 127.0.0.1:{port} {"ssl" if tls else ""}; {lines}
             location / {{ return 200 "ok"; }}
           }}
+          server {{ listen 127.0.0.1:{status}; location / {{ stub_status; }} }}
         }}"""
     )
     with process(["nginx", "-p", str(at), "-c", str(at / "nginx.conf")], OTHER_CORE, at / "nginx.out"):
         wait_for_port(port)
-        yield port
+        yield port, status
+
+
+def requests(status: int) -> int:
+    """How many requests that nginx has had."""
+    connection = http.client.HTTPConnection("127.0.0.1", status)
+    connection.request("GET", "/")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return int(text.splitlines()[2].split()[2])
 
 
 def certificates(at: Path) -> None:

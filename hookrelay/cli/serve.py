@@ -8,6 +8,7 @@ import click
 
 from hookrelay.model import ConfigError
 
+
 @click.command()
 @click.option(
     "--config",

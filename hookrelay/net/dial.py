@@ -72,10 +72,7 @@ class Dialer:
         progress("connect")
         sock, address = await self._first_that_answers(addresses)
         try:
-            if sock.getpeername()[:2] != (address.ip, address.port):
-                raise AttemptFailure("egress_blocked", "the connection led to another address than the one vetted")
-            if sock.getsockname()[:2] == sock.getpeername()[:2]:
-                raise AttemptFailure("egress_blocked", "the connection led back to itself")
+            _check_peer(sock, address)
             if origin.scheme == "https":
                 progress("tls")
                 sock = await self._start_tls(sock, origin.host)
@@ -141,6 +138,13 @@ class Dialer:
         except BaseException:
             sock.close()
             raise
+
+
+def _check_peer(sock: socket.socket, address: Address) -> None:
+    if sock.getpeername()[:2] != (address.ip, address.port):
+        raise AttemptFailure("egress_blocked", "the connection led to another address than the one vetted")
+    if sock.getsockname()[:2] == sock.getpeername()[:2]:
+        raise AttemptFailure("egress_blocked", "the connection led back to itself")
 
 
 def _addresses(name: str, port: int) -> list[Address]:

@@ -10,7 +10,7 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, e
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 
 
-class AttemptFailure(Exception):  # noqa: N818 -- what befell the attempt, turned into an Outcome by `post`
+class AttemptFailure(Exception):
     """The attempt ends here; never leaves `net/`."""
 
     def __init__(self, code: AttemptError, detail: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 from msgspec import Struct
 
+from hookrelay.net.listen import Listener
+
 READ = 65536
 
 Submit = Callable[[Sequence[bytes | None], Callable[[bytes], None]], None]
@@ -148,7 +150,7 @@ class _Conversation:
 
 
 async def serve(
-    listener: trio.SocketListener,
+    listener: Listener,
     submit: Submit,
     *,
     room: Callable[[], Awaitable[None]],

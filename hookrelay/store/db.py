@@ -151,7 +151,8 @@ class Store:
 
     async def change(self, job: Callable[..., Answer], *args: Any) -> Answer:
         """`job(connection, *args)` in a transaction; its answer once that is on disk."""
-        return (await self.write(_call_each, [(job, args)]))[0]
+        answer: Answer = (await self.write(_call_each, [(job, args)]))[0]
+        return answer
 
     async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
         """`job(connection, *args)` on a connection that can only read, in a thread."""

@@ -43,7 +43,7 @@ class Lock:
             holder = os.pread(self._fd, 64, 0).decode("ascii", "replace").strip() or "an unknown process"
             os.close(self._fd)
             raise StoreTaken(
-                f"{path}: {holder} is already serving this store: stop it first, or give this one a store.url of its own"
+                f"{path}: {holder} is already serving this store: stop it, or give this one a store.url of its own"
             ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"hookrelay with process id {os.getpid()}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""Opening a SQLite store: lock, checks, schema. Everything that can be wrong is told here, before anything is written."""
+"""Opening a SQLite store: lock, checks, schema. What can be wrong is told here, before anything is written."""
 
 import contextlib
 import re
@@ -51,11 +51,8 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
     marker = Marker(path.with_name(path.name + ".id"))
     try:
         is_new = not path.exists() or path.stat().st_size == 0
-        if is_new and marker.exists():
-            raise StoreDamaged(
-                f"{path}: the store is {'empty' if path.exists() else 'gone'}, but {marker.path.name} beside it says"
-                " that there was one: restore it from a backup, or remove that file to begin with an empty store"
-            )
+        if is_new:
+            _check_never_was(path, marker)
         writer = _connect(path, max_size)
         try:
             identity = _prepare(writer, path, is_new=is_new, now_ms=now_ms)
@@ -108,6 +105,14 @@ def _check_sqlite() -> None:
         )
 
 
+def _check_never_was(path: Path, marker: Marker) -> None:
+    if marker.exists():
+        raise StoreDamaged(
+            f"{path}: the store is {'empty' if path.exists() else 'gone'}, but {marker.path.name} beside it says"
+            " that there was one: restore it from a backup, or remove that file to begin with an empty store"
+        )
+
+
 def _connect(path: Path, max_size: int) -> apsw.Connection:
     try:
         conn = apsw.Connection(str(path), statementcachesize=200)
@@ -140,9 +145,7 @@ def _prepare(conn: apsw.Connection, path: Path, *, is_new: bool, now_ms: int) ->
         if not is_new:
             kind = conn.pragma("application_id")
             if kind != APPLICATION_ID:
-                raise StoreDamaged(
-                    f"{path}: this is not a hookrelay store (application id {kind}): point store.url elsewhere"
-                )
+                raise StoreDamaged(f"{path}: not a hookrelay store (application id {kind}): point store.url elsewhere")
         conn.pragma("journal_mode", "wal")
         conn.pragma("synchronous", "FULL")
         conn.pragma("wal_autocheckpoint", 0)

@@ -100,8 +100,8 @@ _RECORD = ManyRows(
     14,
 )
 _ATTEMPTS = ManyRows(
-    "INSERT OR REPLACE INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code, error_detail,"
-    " remote_address, response_head, response_body) VALUES {values}",
+    "INSERT OR REPLACE INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code,"
+    " error_detail, remote_address, response_head, response_body) VALUES {values}",
     10,
 )
 

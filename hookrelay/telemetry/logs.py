@@ -1,4 +1,4 @@
-"""Logs: one event a line, with ids. For people on a terminal, as JSON elsewhere. No secret and no payload comes here."""
+"""Logs: one event a line, with ids. For people on a terminal, as JSON elsewhere. Neither secret nor payload."""
 
 import logging
 import os

@@ -68,6 +68,4 @@ def shown(webhook: Webhook) -> dict[str, Any]:
 
 def json_answer(content: object) -> Response:
     """A JSON answer that no cache keeps."""
-    return Response(
-        msgspec.json.encode(content), media_type="application/json", headers={"cache-control": "no-store"}
-    )
+    return Response(msgspec.json.encode(content), media_type="application/json", headers={"cache-control": "no-store"})
