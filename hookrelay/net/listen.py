@@ -1,4 +1,7 @@
-"""Opening the daemon's own sockets: TCP, and Unix sockets that never take another's place (THREATS §4)."""
+"""Opening the doors: listening sockets, and the rules for the files of Unix ones (THREATS §4, "socket path").
+
+What is said over a connection is left to `lines` and `serve`.
+"""
 
 import errno
 import grp
@@ -7,157 +10,266 @@ import secrets
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import trio
 
-PATH_LIMIT = 107
-"""Bytes of a Unix socket's path (sun_path without its NUL)."""
-BACKLOG = 512
+MAX_PATH = 107
+"""Bytes of a socket's path; the kernel's limit."""
+BACKLOG = 1024
+_SPARE_NAME = 13
+_TRIES = 40
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class CannotListen(Exception):
-    """The place to listen cannot be had; whatever is there is untouched."""
+    """A socket could not be opened. Names the place, and says what its owner can do about it."""
 
-    def __init__(self, detail: str, *, taken: bool = False, not_permitted: bool = False) -> None:
-        super().__init__(detail)
+    def __init__(self, path: str, detail: str, *, taken: bool = False, not_permitted: bool = False) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.path = path
         self.detail = detail
         self.taken = taken
-        """Somebody or something else is there."""
+        """Something else is there: another daemon, or a file that is no socket. Nothing was touched."""
         self.not_permitted = not_permitted
 
 
-class Listener:
-    """A listening socket. A Unix socket's file goes with it, as long as the file is its own."""
+class Listener(trio.abc.Listener[trio.SocketStream]):
+    """A listening socket that owns its descriptor and, where it is a Unix one, its file.
 
-    def __init__(self, inner: trio.SocketListener, path: Path | None = None) -> None:
-        self._inner = inner
-        self._path = path
-        self._file = None if path is None else _identity(path)
+    To be closed inside trio: tasks that wait for it get `trio.ClosedResourceError`.
+    """
+
+    def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self.path = path
+        """None for TCP."""
+        self._identity = _identity(path) if path is not None else None
+        self._is_closed = False
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port, also where the system was asked to choose one."""
+        return None if self.path is not None else int(self.socket.getsockname()[1])
+
+    def take(self) -> tuple[socket.socket, Any]:
+        """A client that waits, and its address; BlockingIOError where there is none. Does not wait.
+
+        Other OSErrors are trouble of this host or of that one client: the listener goes on.
+        """
+        sock, address = self.socket.accept()
+        sock.setblocking(False)
+        return sock, address
 
     async def accept(self) -> trio.SocketStream:
-        """The next client. Raises OSError where this host cannot take one just now."""
-        return await self._inner.accept()
+        """The next client. OSError where this host has no room for it just now."""
+        while True:
+            if self._is_closed:
+                raise trio.ClosedResourceError("this listener was closed")
+            await trio.lowlevel.wait_readable(self.socket)
+            try:
+                sock, _ = self.take()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+
+    def close(self) -> None:
+        """Listen no more. The socket's file goes too, unless another has taken its place by now."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # before the descriptor: while it is open, the file's inode number is given to no other
+        if self.path is not None and self._identity is not None and _identity(self.path) == self._identity:
+            self.path.unlink(missing_ok=True)
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
 
     async def aclose(self) -> None:
-        """Close, and remove the file unless another socket has taken its place."""
-        if self._path is not None and self._file is not None and _identity(self._path) == self._file:
-            self._path.unlink(missing_ok=True)
-            self._file = None
-        await self._inner.aclose()
+        """The same, for `async with`."""
+        self.close()
+        await trio.lowlevel.checkpoint()
 
 
-def open_unix(path: Path, mode: int, group: str | None = None) -> Listener:
-    """Listen at `path` with these permissions; only call it while holding the store's lock.
+def open_unix(path: Path, mode: int, group: str | None = None, backlog: int = BACKLOG) -> Listener:
+    """Listen on a Unix socket that appears at `path` all at once, with its mode and group.
 
-    Bound under a temporary name and renamed, so that nobody ever meets it with other permissions. A socket that a dead
-    daemon left is replaced; anything else that is there is not. Raises CannotListen.
+    A socket's file on which nobody answers is replaced: to be called by whom the store's lock has made the only
+    daemon. Raises CannotListen; whatever else is at `path` stays untouched.
     """
-    _check_parent(path)
-    if len(os.fsencode(path)) > PATH_LIMIT:
+    place = str(path)
+    raw = os.fsencode(path)
+    if len(raw) > MAX_PATH or b"\0" in raw:
         raise CannotListen(
-            f"{path}: the path has over {PATH_LIMIT} bytes, which no Unix socket can have: use a shorter one"
+            place, f"a socket's path has at most {MAX_PATH} bytes, this one {len(raw)}: use a shorter one"
         )
-    _check_place(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _check_folder(path)
+    _check_free(path)
+    gid = _gid(place, group)
     try:
-        sock.setblocking(False)
-        _bind(sock, path, temporary, mode, group)
-        sock.listen(BACKLOG)
-        temporary.rename(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _cannot(place, error, "opening a socket") from error
+    spare: Path | None = None
+    try:
+        spare = _bind_beside(sock, path)
+        # nobody can connect before `listen`, so the mode is in force for the first client already
+        if gid is not None:
+            os.chown(spare, -1, gid, follow_symlinks=False)
+        os.chmod(spare, mode)
+        sock.listen(backlog)
+        _check_free(path)
+        os.rename(spare, path)
+        return Listener(sock, path)
     except BaseException as error:
         sock.close()
-        temporary.unlink(missing_ok=True)
+        if spare is not None:
+            spare.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _refusal(f"{path}", error) from error
+            raise _cannot(place, error, "making the socket", group) from error
         raise
-    return Listener(trio.SocketListener(trio.socket.from_stdlib_socket(sock)), path)
 
 
-async def open_tcp(host: str, port: int) -> list[Listener]:
-    """Listen on every address of `host`. Raises CannotListen."""
+async def open_tcp(host: str, port: int, backlog: int = BACKLOG) -> list[Listener]:
+    """Listen on every address that `host` has here. Raises CannotListen.
+
+    An address of a family that this host lacks (`localhost` with IPv6 turned off) is left out while another works.
+    """
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        return [Listener(found) for found in await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)]
+        answers = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise _refusal(f"{host}:{port}", error) from error
-
-
-def _bind(sock: socket.socket, path: Path, temporary: Path, mode: int, group: str | None) -> None:
-    # the name a socket is bound under counts against its limit too: a short one by way of the folder's descriptor
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    old_mask = os.umask(0o777 & ~mode)
+        raise CannotListen(place, f"{host!r} is no address of this host: {error.strerror or error}") from error
+    listeners: list[Listener] = []
+    missing: OSError | None = None
     try:
-        sock.bind(f"/proc/self/fd/{folder}/{temporary.name}")
-    finally:
-        os.umask(old_mask)
-        os.close(folder)
-    if group is not None:
-        try:
-            number = grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise CannotListen(f"{path}: there is no group {group!r}: create it, or change events.group") from None
-        os.chown(temporary, -1, number)
-    os.chmod(temporary, mode)
-
-
-def _check_parent(path: Path) -> None:
-    try:
-        parent = path.parent.stat()
+        for family, _, _, _, address in dict.fromkeys(answers):
+            try:
+                listeners.append(_open_address(family, address, backlog))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error
+        if missing is not None and not listeners:
+            raise missing
     except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise _cannot(place, error, "listening") from error
+    return listeners
+
+
+def _open_address(family: int, address: Any, backlog: int) -> Listener:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+        return Listener(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _check_folder(path: Path) -> None:
+    """Whoever may write the folder may put a socket of their own in place of ours."""
+    folder = path.parent
+    try:
+        found = folder.stat()
+    except FileNotFoundError as error:
+        raise CannotListen(str(path), f"the folder {folder} does not exist: create it") from error
+    except OSError as error:
+        raise _cannot(str(path), error, f"looking at the folder {folder}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise CannotListen(str(path), f"{folder} is not a folder")
+    # in a sticky folder such as /tmp, nobody but us can move what is ours
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise CannotListen(
-            f"{path.parent}: {error.strerror}: create this folder for {path.name}, or configure another place",
-            not_permitted=isinstance(error, PermissionError),
-        ) from error
-    if not stat.S_ISDIR(parent.st_mode):
-        raise CannotListen(f"{path.parent}: not a folder: the socket {path.name} needs one")
-    if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
-        raise CannotListen(
-            f"{path.parent}: everybody may write to this folder and so replace the socket: `chmod o-w` it",
+            str(path),
+            f"everyone may write the folder {folder}, and so replace the socket: `chmod o-w {folder}`, or use another",
             not_permitted=True,
         )
 
 
-def _check_place(path: Path) -> None:
+def _check_free(path: Path) -> None:
+    """Nothing is there, or a socket's file that a dead process left."""
+    place = str(path)
     try:
-        there = os.lstat(path)
+        found = path.lstat()
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _refusal(str(path), error) from error
-    if not stat.S_ISSOCK(there.st_mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFREG: "a file"}
-        kind = kinds.get(stat.S_IFMT(there.st_mode), "something")
-        raise CannotListen(f"{path}: there is {kind} where the socket should be: move it away", taken=True)
+        raise _cannot(place, error, "looking at it") from error
+    if not stat.S_ISSOCK(found.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a folder" if path.is_dir() else "a file"
+        raise CannotListen(place, f"there is {kind}, not a socket: move it away, or use another path", taken=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
+        probe.setblocking(False)
         try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return  # left behind by a daemon that died: the rename takes its place
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ETIMEDOUT):
-                raise _refusal(str(path), error) from error
-    raise CannotListen(f"{path}: another process listens there: stop it, or configure another place", taken=True)
-
-
-def _refusal(place: str, error: OSError) -> CannotListen:
-    if error.errno == errno.EADDRINUSE:
-        return CannotListen(f"{place}: another process listens there: stop it, or configure another place", taken=True)
-    remedies = {
-        errno.EACCES: "this user may not: change the folder's owner, or take a port from 1024 on",
-        errno.EPERM: "this user may not",
-        errno.EADDRNOTAVAIL: "no interface of this host has that address",
-        errno.EROFS: "the file system is read-only",
-    }
-    remedy = remedies.get(error.errno or 0, "configure another place")
-    return CannotListen(
-        f"{place}: {error.strerror or error}: {remedy}", not_permitted=isinstance(error, PermissionError)
+            probe.connect(place)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except PermissionError as error:
+            raise _cannot(place, error, "asking whether somebody answers on it") from error
+        except OSError:
+            pass  # its queue is full, or it is a socket of another type: alive in any case
+    raise CannotListen(
+        place, "another process answers on this socket: stop it, or give this daemon a path of its own", taken=True
     )
+
+
+def _bind_beside(sock: socket.socket, path: Path) -> Path:
+    """Bind to a name in the same folder that nothing has, and that is no longer than a path may be."""
+    room = MAX_PATH - len(os.fsencode(path.parent / "x")) + 1
+    for _ in range(_TRIES):
+        name = (
+            ("." + secrets.token_hex(_SPARE_NAME))[:_SPARE_NAME] if room >= _SPARE_NAME else secrets.token_hex()[:room]
+        )
+        spare = path.with_name(name)
+        if name == path.name:
+            continue
+        try:
+            sock.bind(str(spare))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise
+        return spare
+    raise CannotListen(str(path), "no free name beside it for making the socket: use a shorter path", taken=True)
+
+
+def _gid(place: str, group: str | None) -> int | None:
+    if group is None:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        if group.isascii() and group.isdigit() and len(group) < 10:
+            return int(group)
+        raise CannotListen(place, f"there is no group {group!r}: create it, or name another for the socket") from None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.lstat(path)
+        found = path.lstat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _cannot(place: str, error: OSError, doing: str, group: str | None = None) -> CannotListen:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return CannotListen(place, "another process listens here: stop it, or use another port", taken=True)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return CannotListen(place, "this host has no such address: listen on one that it has, such as 127.0.0.1")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "its folder must be writable for the daemon's user"
+        if doing == "listening":
+            remedy = "ports below 1024 need a privilege: use another port"
+        elif group is not None:
+            remedy += f", and that user in the group {group!r}"
+        return CannotListen(place, f"{doing}: {reason}: {remedy}", not_permitted=True)
+    return CannotListen(place, f"{doing}: {reason}")

@@ -1,86 +1,52 @@
-"""A small ASGI 3 host on h11: HTTP/1.1 for few clients, none of whom can hold the others or the daemon's end up.
+"""The HTTP server: a small ASGI 3 host on h11 that bounds what any client can cost (THREATS §3).
 
-Requests are read whole before the application sees them. What it may cost is told by `Limits`; what a head may look
-like by `http_request`.
+One task per connection. What makes a request is in `http_request`, what an application sees of it in `asgi`.
 """
 
+import enum
+import math
 import socket
-import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from email.utils import formatdate
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote
 
 import h11
 import trio
 from msgspec import Struct
 
-from hookrelay.net import http_request
-from hookrelay.net.http_request import TITLES, BadRequest, Head
+from hookrelay.net.asgi import App, ClientGone, Exchange, Wire, scope_of
+from hookrelay.net.http_request import Refusal, body_of, problem, read_head, take_head
 from hookrelay.net.listen import Listener
 
-Message = MutableMapping[str, Any]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+_AT_ONCE = 16
+"""Clients accepted before others get their turn."""
+_RETRY_S = 0.1
 
-READ = 16384
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """What clients may cost."""
 
-class Limits(Struct, frozen=True):
-    """What a client may cost. Times in seconds, sizes in bytes."""
-
-    head: int = 16 * 1024
-    fields: int = 100
-    head_s: float = 10.0
-    body: int = 4 << 20
-    body_s: float = 30.0
-    idle_s: float = 75.0
-    write_s: float = 20.0
-    """For one write that the client does not take."""
-    grace_s: float = 1.5
-    """For requests that are being answered when the server stops."""
     connections: int = 256
-    ahead: int = 64 * 1024
-    """Of further requests that are taken in while one is being answered."""
+    """A newcomer beyond that takes the place of who has been idle or dawdling longest."""
+    header_bytes: int = 16 * 1024
+    header_fields: int = 100
+    header_s: float = 10.0
+    """From a request's first byte to the end of its header block; a connection's first byte must come in it, too."""
+    body_bytes: int = 4 << 20
+    body_s: float = 30.0
+    all_bodies_bytes: int = 64 << 20
+    """Bodies of all connections together, from their first byte until they are answered."""
+    idle_s: float = 75.0
+    """Between requests."""
+    write_s: float = 30.0
+    """How long a client may take to read 64 KiB of its answer."""
+    linger_s: float = 1.0
+    """How long a refused client may go on sending before its connection is cut."""
+    grace_s: float = 1.5
+    """How long requests may take to end after the stop."""
 
 
-class _Gone(Exception):
-    """The client has closed, or takes nothing."""
-
-
-class _Server:
-    """All connections over all listeners."""
-
-    def __init__(
-        self, app: App, limits: Limits, stopping: trio.Event, on_error: Callable[[BaseException], None]
-    ) -> None:
-        self.app = app
-        self.limits = limits
-        self.stopping = stopping
-        self.on_error = on_error
-        self.connections: dict[_Connection, None] = {}
-
-    async def accept(self, listener: Listener, clients: trio.Nursery) -> None:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError:
-                await trio.sleep(0.1)  # no descriptors just now: the client waits in the kernel's queue
-                continue
-            if len(self.connections) >= self.limits.connections and not self._evict():
-                stream.socket.close()
-                continue
-            connection = _Connection(self, stream)
-            self.connections[connection] = None
-            clients.start_soon(connection.run)
-
-    def _evict(self) -> bool:
-        """Close the connection that has been without a whole request for longest; False where all are at work."""
-        idle = [connection for connection in self.connections if not connection.is_busy]
-        if idle:
-            oldest = min(idle, key=lambda connection: connection.idle_since)
-            oldest.scope.cancel()
-            del self.connections[oldest]
-        return bool(idle)
+DEFAULTS = Limits()
 
 
 async def serve(
@@ -88,300 +54,281 @@ async def serve(
     listeners: Sequence[Listener],
     *,
     stopping: trio.Event,
+    limits: Limits = DEFAULTS,
     on_error: Callable[[BaseException], None],
-    limits: Limits | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` on `listeners` until `stopping`; then close idle connections at once, give the others
-    `limits.grace_s`, and return. Owns the listeners.
+    """Serve `app` until `stopping` is set, then for `grace_s` more at most. Owns `listeners`.
 
-    What the application raises goes to `on_error` and is answered by a 500; it ends no other connection.
+    At the stop idle connections are closed, and every answer says `Connection: close`. What the application raises
+    goes to `on_error`, as does the first of a row of failures to accept; the server goes on. Cancelled, it ends at
+    once: nothing in it is shielded.
     """
-    server = _Server(app, limits or Limits(), stopping, on_error)
-    async with trio.open_nursery() as clients:
-        try:
-            async with trio.open_nursery() as accepting:
+    server = _Server(app, stopping, limits, on_error)
+    try:
+        async with trio.open_nursery() as clients:
+            async with trio.open_nursery() as doors:
                 for listener in listeners:
-                    accepting.start_soon(server.accept, listener, clients)
+                    doors.start_soon(server.accept_from, listener, clients)
                 task_status.started()
                 await stopping.wait()
-                accepting.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                for listener in listeners:
-                    await listener.aclose()
-        for connection in server.connections:
-            if not connection.is_busy:
-                connection.scope.cancel()
-        clients.cancel_scope.deadline = trio.current_time() + server.limits.grace_s
+                doors.cancel_scope.cancel()
+            for listener in listeners:
+                listener.close()
+            server.close_idle()
+            clients.cancel_scope.deadline = trio.current_time() + limits.grace_s
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+class _Phase(enum.IntEnum):
+    """What a connection is at. The lower, the less is lost where it must make room for another."""
+
+    WAITING = 0
+    """For a request, or, refused, for the client to hang up."""
+    READING = 1
+    STALLED = 2
+    """The client does not read its answer."""
+    WORKING = 3
+    """Never cut to make room."""
+
+
+class _Server:
+    """What all connections share."""
+
+    def __init__(
+        self, app: App, stopping: trio.Event, limits: Limits, on_error: Callable[[BaseException], None]
+    ) -> None:
+        self.app = app
+        self.stopping = stopping
+        self.limits = limits
+        self.on_error = on_error
+        self.body_bytes = 0
+        self._connections: set[_Connection] = set()
+        self._has_room = trio.Event()
+
+    async def accept_from(self, listener: Listener, clients: trio.Nursery) -> None:
+        """Take clients in until cancelled. Where this host has no descriptor left, it goes on when it has."""
+        is_in_trouble = False
+        while True:
+            await trio.lowlevel.wait_readable(listener.socket)
+            for _ in range(_AT_ONCE):
+                try:
+                    sock, address = listener.take()
+                except (BlockingIOError, ConnectionAbortedError):
+                    break
+                except OSError as error:
+                    if not is_in_trouble:
+                        self.on_error(error)
+                    is_in_trouble = True
+                    self._evict(_Phase.WAITING)
+                    # the listener stays readable: without a pause this would spin
+                    await trio.sleep(_RETRY_S)
+                    break
+                is_in_trouble = False
+                try:
+                    await self._make_room()
+                except BaseException:
+                    sock.close()
+                    raise
+                connection = _Connection(self, sock, *_ends(listener, sock, address))
+                self._connections.add(connection)
+                clients.start_soon(connection.run)
+
+    def close_idle(self) -> None:
+        """Close the connections that no request is on, nor just coming in."""
+        for connection in list(self._connections):
+            if connection.is_idle():
+                connection.cut()
+
+    def forget(self, connection: "_Connection") -> None:
+        """This connection is over."""
+        self._connections.discard(connection)
+        self._has_room.set()
+
+    async def _make_room(self) -> None:
+        while len(self._connections) >= self.limits.connections and not self._evict(_Phase.STALLED):
+            # all are at work: the newcomer waits, looked after again when one ends, or soon
+            self._has_room = trio.Event()
+            with trio.move_on_after(_RETRY_S):
+                await self._has_room.wait()
+
+    def _evict(self, up_to: _Phase) -> bool:
+        """Cut the connection that can best be spared: the lowest phase, and of those the longest in it."""
+        victim = min(self._connections, key=_Connection.standing, default=None)
+        if victim is None or victim.standing()[0] > up_to:
+            return False
+        self._connections.discard(victim)
+        victim.cut()
+        return True
+
+
+def _ends(listener: Listener, sock: socket.socket, address: Any) -> tuple[tuple[str, int | None], Any]:
+    """ASGI's `server` and `client`."""
+    if listener.path is not None:
+        return (str(listener.path), None), None
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    host, port = sock.getsockname()[:2]
+    return (host, port), tuple(address[:2])
 
 
 class _Connection:
-    """One client: request after request, each read whole, answered, and then forgotten."""
+    """One client: request after request."""
 
-    def __init__(self, server: _Server, stream: trio.SocketStream) -> None:
+    def __init__(
+        self, server: _Server, sock: socket.socket, local: tuple[str, int | None], peer: tuple[str, int] | None
+    ) -> None:
         self._server = server
-        self._limits = server.limits
-        self._stream = stream
-        self._buffer = bytearray()
-        self._local, self._peer = _addresses(stream.socket)
-        self.scope = trio.CancelScope()
-        self.is_busy = False
-        """Whether a request is being answered: then only the grace time ends it."""
-        self.idle_since = trio.current_time()
+        self._wire = Wire(sock, server.limits.write_s)
+        self._local = local
+        self._peer = peer
+        self._life = trio.CancelScope()
+        self._patience = trio.CancelScope()
+        """Its deadline is moved along: for a request to come, for its header block, for its body."""
+        self._phase = _Phase.WAITING
+        self._since = trio.current_time()
+        self._body_bytes = 0
+        self._is_head_request = False
+
+    def standing(self) -> tuple[_Phase, float]:
+        """What it is at, and since when."""
+        if self._phase is _Phase.WORKING and self._wire.stalled_since is not None:
+            return _Phase.STALLED, self._wire.stalled_since
+        return self._phase, self._since
+
+    def is_idle(self) -> bool:
+        """Whether nothing of a request has come in."""
+        return self._phase is _Phase.WAITING and not self._wire.has_input()
+
+    def cut(self) -> None:
+        """End it at the next opportunity, without an answer."""
+        self._life.cancel()
 
     async def run(self) -> None:
-        """Serve until the client or the server has had enough. Owns the stream."""
+        """Serve the client until either side is done with the other."""
         try:
-            with self.scope:
-                while await self._serve_one():
-                    self.is_busy = False
-                    self.idle_since = trio.current_time()
-                    if self._server.stopping.is_set():
-                        break
-        except _Gone:
-            pass
+            with self._life:
+                refusal = await self._answer_until_refused()
+                if refusal is not None:
+                    await self._refuse(refusal)
         finally:
-            self._server.connections.pop(self, None)
-            self._stream.socket.close()
+            self._charge(0)
+            self._wire.close()
+            self._server.forget(self)
 
-    async def _serve_one(self) -> bool:
-        """Read and answer one request. Whether another may follow."""
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head + 1024)
+    async def _answer_until_refused(self) -> Refusal | None:
         try:
-            block = await self._read_head()
-            if block is None:
-                return False
-            head = http_request.check(block, self._limits.fields)
-            http.receive_data(block + b"\r\n\r\n")
-            try:
-                request = http.next_event()
-                if not isinstance(request, h11.Request):
-                    raise BadRequest(400, "invalid_request", "the request's head is not complete")
-                body = await self._read_body(http, head)
-            except h11.RemoteProtocolError as error:
-                raise BadRequest(400, "invalid_request", str(error)) from error
-        except BadRequest as bad:
-            await self._refuse(bad)
-            return False
-        self.is_busy = True
-        exchange = _Exchange(self, http, head, body)
-        await exchange.run(self._server.app, self._scope(request, head))
-        return exchange.may_continue
+            with self._patience:
+                await self._answer_requests()
+        except Refusal as refusal:
+            return refusal
+        except ClientGone:
+            return None
+        if self._patience.cancelled_caught and self._phase is _Phase.READING:
+            return Refusal("request_timeout", "a request must come in whole and without dawdling")
+        return None
 
-    # --- reading ------------------------------------------------------------------------------------------------
+    async def _answer_requests(self) -> None:
+        wire, stopping = self._wire, self._server.stopping
+        wait_s = self._server.limits.header_s
+        while True:
+            self._enter(_Phase.WAITING, wait_s)
+            head = await self._read_head()
+            if head is None:
+                return
+            # h11 starts anew with each request: nothing of one can reach into the next
+            protocol = h11.Connection(h11.SERVER)
+            request = read_head(protocol, head)
+            body = await self._read_body(protocol, request)
+            self._enter(_Phase.WORKING, math.inf)
+            exchange = Exchange(wire, protocol, request, body, stopping)
+            has_gone_well = await self._call(exchange, scope_of(request, self._local, self._peer, stopping))
+            self._charge(0)
+            if stopping.is_set() or not (has_gone_well and exchange.can_follow()):
+                return
+            wait_s = self._server.limits.idle_s
+            if wire.buffer:
+                await trio.lowlevel.checkpoint()  # many small requests sent at once may not keep others waiting
 
     async def _read_head(self) -> bytes | None:
-        """The next request's head, without its blank line; None where the client has no more to say."""
-        if not self._buffer:
-            with trio.move_on_after(self._limits.idle_s) as scope:
-                self._buffer += await self.receive()
-            if scope.cancelled_caught or not self._buffer:
+        """A request's header block, or None where the client has no more requests."""
+        wire, limits = self._wire, self._server.limits
+        while True:
+            if wire.buffer:
+                self._is_head_request = wire.buffer.startswith(b"HEAD ")
+                head = take_head(wire.buffer, limits.header_bytes, limits.header_fields)
+                if head is not None:
+                    return head
+                if wire.buffer and self._phase is _Phase.WAITING:
+                    self._enter(_Phase.READING, limits.header_s)
+            if not await wire.fill():
+                if wire.buffer:
+                    raise Refusal("bad_request", "the request ended before its header block was whole")
                 return None
-        with trio.move_on_after(self._limits.head_s):
-            while True:
-                if self._buffer.startswith(b"\r\n"):
-                    del self._buffer[:2]  # RFC 9112 §2.2: an empty line before the request line is ignored
-                end = self._buffer.find(b"\r\n\r\n")
-                if 0 <= end <= self._limits.head:
-                    block = bytes(self._buffer[:end])
-                    del self._buffer[: end + 4]
-                    return block
-                if len(self._buffer) > self._limits.head:
-                    kib = self._limits.head // 1024
-                    raise BadRequest(431, "too_large", f"the request's head is over {kib} KiB, or has no end")
-                data = await self.receive()
-                if not data:
-                    return None
-                self._buffer += data
-        raise BadRequest(408, "timeout", f"the request's head took over {self._limits.head_s:g} s")
+            if self._life.cancel_called:
+                return None  # cut while this came in: not to be begun only to be cancelled
 
-    async def _read_body(self, http: h11.Connection, head: Head) -> bytes:
-        limit = self._limits.body
-        if head.length is not None and head.length > limit:
-            raise BadRequest(413, "too_large", f"the body is over {limit // 1024} KiB")
-        if head.wants_continue and head.length != 0 and not self._buffer:
-            await self.write(http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        parts = bytearray()
-        with trio.move_on_after(self._limits.body_s):
-            while True:
-                event = http.next_event()
-                if event is h11.NEED_DATA:
-                    data = bytes(self._buffer) or await self.receive()
-                    self._buffer.clear()
-                    if not data:
-                        raise _Gone
-                    http.receive_data(data)
-                elif isinstance(event, h11.Data):
-                    parts += event.data
-                    if len(parts) > limit:
-                        raise BadRequest(413, "too_large", f"the body is over {limit // 1024} KiB")
-                else:
-                    self._buffer += http.trailing_data[0]
-                    return bytes(parts)
-        raise BadRequest(408, "timeout", f"the request's body took over {self._limits.body_s:g} s")
+    async def _read_body(self, protocol: h11.Connection, request: h11.Request) -> bytes:
+        wire, limits = self._wire, self._server.limits
+        body = body_of(request, limits.body_bytes)
+        if body is None:
+            protocol.next_event()
+            return b""
+        if not wire.buffer and protocol.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            await wire.write(protocol.send(go_on) or b"")
+        is_whole = body.feed(wire.buffer)
+        self._charge(len(body.body))
+        if not is_whole:
+            self._enter(_Phase.READING, limits.body_s)
+        while not is_whole:
+            if not await wire.fill():
+                raise Refusal("bad_request", "the request ended before its body was whole")
+            is_whole = body.feed(wire.buffer)
+            self._charge(len(body.body))
+        protocol.receive_data(body.framed())
+        while type(protocol.next_event()) is h11.Data:
+            pass
+        return bytes(body.body)
 
-    async def watch(self) -> None:
-        """Return when the client has closed; what it sends ahead meanwhile is kept for later."""
-        while len(self._buffer) < self._limits.ahead:
-            try:
-                data = await self.receive()
-            except _Gone:
-                return
-            if not data:
-                return
-            self._buffer += data
-        await trio.sleep_forever()
-
-    async def receive(self) -> bytes:
-        """What the client sends; nothing at its end. Raises _Gone."""
+    async def _call(self, exchange: Exchange, scope: dict[str, Any]) -> bool:
+        """Have the application answer. False where it failed; Refusal where it did before any of its answer left."""
+        failure: BaseException | None = None
         try:
-            return bytes(await self._stream.receive_some(READ))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise _Gone from error
+            await self._server.app(scope, exchange.receive, exchange.send)
+        except* Exception as errors:
+            # a client that went away is no failure; a group may hold that and more (Starlette raises groups)
+            _, ours = errors.split(ClientGone)
+            if ours is not None:
+                failure = ours.exceptions[0] if len(ours.exceptions) == 1 else ours
+        if failure is None and not exchange.is_complete and not self._wire.is_ended:
+            failure = RuntimeError(
+                f"{scope['method']} {scope['path']!r}: the application returned before its answer's end"
+            )
+        if failure is not None:
+            self._server.on_error(failure)
+            if not exchange.is_begun:
+                raise Refusal("internal_error", "this is a fault of the server: its log says more")
+        return failure is None
 
-    # --- writing ------------------------------------------------------------------------------------------------
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._phase, self._since = _Phase.WAITING, trio.current_time()
+        self._charge(0)
+        self._wire.offer(problem(refusal.code, refusal.detail, with_body=not self._is_head_request))
+        with trio.move_on_after(self._server.limits.linger_s):
+            await self._wire.see_off()
 
-    async def write(self, data: bytes) -> None:
-        """Send it all, or raise _Gone: a client that takes nothing is given up after `write_s`."""
-        try:
-            with trio.fail_after(self._limits.write_s):
-                await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            raise _Gone from error
+    def _enter(self, phase: _Phase, time_s: float) -> None:
+        now = trio.current_time()
+        self._phase, self._since = phase, now
+        self._patience.deadline = now + time_s
 
-    async def _refuse(self, bad: BadRequest) -> None:
-        """Answer what is no request, and see that the answer arrives although the client may still be sending."""
-        title = TITLES[bad.status]
-        body = http_request.problem(bad.status, title, bad.code, bad.detail)
-        await self.write(
-            b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: application/problem+json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (bad.status, title.encode(), formatdate(time.time(), usegmt=True).encode(), len(body), body)
-        )
-        try:
-            await self._stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
-        with trio.move_on_after(1):
-            for _ in range(64):
-                if not await self.receive():
-                    return
-
-    def _scope(self, request: h11.Request, head: Head) -> Message:
-        path, _, query = head.target.partition(b"?")
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": request.http_version.decode("ascii"),
-            "method": head.method.decode("ascii"),
-            "scheme": "http",
-            "path": unquote(path.decode("ascii")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": [(bytes(name), bytes(value)) for name, value in request.headers],
-            "client": self._peer,
-            "server": self._local,
-            "state": {"stopping": self._server.stopping},
-        }
-
-    def failed(self, error: BaseException) -> None:
-        """The application has raised."""
-        self._server.on_error(error)
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether this is the last answer on this connection."""
-        return self._server.stopping.is_set()
-
-
-class _Exchange:
-    """One request and its answer, as the application sees them."""
-
-    def __init__(self, connection: _Connection, http: h11.Connection, head: Head, body: bytes) -> None:
-        self._connection = connection
-        self._http = http
-        self._is_head = head.method == b"HEAD"
-        self._body: bytes | None = body
-        self._start: Message | None = None
-        self._has_begun = False
-        self._is_over = False
-
-    @property
-    def may_continue(self) -> bool:
-        """Whether the answer went out whole and both sides want to go on."""
-        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-
-    async def run(self, app: App, scope: Message) -> None:
-        """Call the application. Raises _Gone where the client is."""
-        try:
-            await app(scope, self._receive, self._send)
-            self._check_whole()
-        except _Gone:
-            raise
-        except Exception as error:
-            if isinstance(error, ExceptionGroup) and error.split(_Gone)[1] is None:
-                raise _Gone from error
-            self._connection.failed(error)
-            if self._has_begun:
-                raise _Gone from error
-            body = http_request.problem(500, "A fault of ours", "internal_error", "the daemon's log tells more")
-            await self._begin(500, [(b"content-type", b"application/problem+json")], body, more=False)
-
-    def _check_whole(self) -> None:
-        if not self._is_over:
-            raise RuntimeError("the application ended without a whole answer")
-
-    async def _receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._connection.watch()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        if message["type"] != "http.response.body" or self._start is None or self._is_over:
-            raise RuntimeError(f"{message['type']} is out of turn")
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if self._has_begun:
-            await self._continue(body, more=more)
-        else:
-            headers = [(bytes(name), bytes(value)) for name, value in self._start.get("headers", [])]
-            await self._begin(self._start["status"], headers, body, more=more)
-
-    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, more: bool) -> None:
-        self._has_begun = True
-        names = {name.lower() for name, _ in headers}
-        headers = [*headers, (b"date", formatdate(time.time(), usegmt=True).encode())]
-        if not more and b"content-length" not in names and status >= 200 and status not in (204, 304):
-            headers.append((b"content-length", str(len(body)).encode()))
-        if self._connection.is_stopping:
-            headers.append((b"connection", b"close"))
-        data = self._http.send(h11.Response(status_code=status, headers=headers)) or b""
-        await self._continue(body, more=more, before=data)
-
-    async def _continue(self, body: bytes, *, more: bool, before: bytes = b"") -> None:
-        data = before
-        if body and not self._is_head:
-            data += self._http.send(h11.Data(data=body)) or b""
-        if not more:
-            self._is_over = True
-            data += self._http.send(h11.EndOfMessage()) or b""
-        if data:
-            await self._connection.write(data)
-
-
-def _addresses(sock: trio.socket.SocketType) -> tuple[tuple[str, int | None], tuple[str, int] | None]:
-    """ASGI's `server` and `client`."""
-    if sock.family == socket.AF_UNIX:
-        path = sock.getsockname()
-        return (path if isinstance(path, str) else "", None), None
-    try:
-        local, peer = sock.getsockname(), sock.getpeername()
-    except OSError:
-        return ("", 0), None
-    return (local[0], local[1]), (peer[0], peer[1])
+    def _charge(self, size: int) -> None:
+        """Account for a body of `size` bytes. Refusal where all bodies together are more than can be held."""
+        server = self._server
+        server.body_bytes += size - self._body_bytes
+        self._body_bytes = size
+        if size and server.body_bytes > server.limits.all_bodies_bytes:
+            raise Refusal("unavailable", "too many large requests at once: try again in a moment")
