@@ -24,6 +24,7 @@ class House:
         self.port = 0
         self.stopping = trio.Event()
         self.stopped = trio.Event()
+        self.scope = trio.CancelScope()
         self.errors: list[BaseException] = []
 
     async def connect(self) -> trio.SocketStream:
@@ -45,14 +46,15 @@ async def serving(app: App, tmp_path: Path, door: str = "unix", **limits: float)
     async def run(task_status: trio.TaskStatus[None]) -> None:
         listeners = [open_unix(house.path, 0o600), *await open_tcp("127.0.0.1", 0)]
         house.port = listeners[-1].port or 0
-        await serve(
-            app,
-            listeners,
-            stopping=house.stopping,
-            limits=Limits(**limits),  # type: ignore[arg-type]  # whole numbers where the field has them
-            on_error=house.errors.append,
-            task_status=task_status,
-        )
+        with house.scope:
+            await serve(
+                app,
+                listeners,
+                stopping=house.stopping,
+                limits=Limits(**limits),  # type: ignore[arg-type]  # whole numbers where the field has them
+                on_error=house.errors.append,
+                task_status=task_status,
+            )
         house.stopped.set()
 
     with trio.fail_after(500):

@@ -209,18 +209,22 @@ async def test_neither_payload_nor_secret_is_logged(autojump_clock):
 async def test_an_outcome_that_cannot_be_written_just_now_is_written_when_it_can(autojump_clock):
     async with trio.open_nursery() as nursery:
         one = await bench(nursery)
+        until = trio.current_time() + 10
+
+        def record(conn: apsw.Connection, rows: Sequence[queue.Result]) -> list[None]:
+            if trio.current_time() < until:
+                raise apsw.FullError
+            return written(conn, rows)
+
+        written = queue.record
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(queue, "record", _full)
+            patch.setattr(queue, "record", record)
             one.record(delivery(event=event()), outcome())
-            await trio.sleep(5)
-            assert one.answers == []
-            assert one.store.trouble is not None
+        await trio.sleep(9)
+        assert one.answers == []
+        assert one.store.trouble is not None
         one.store.close()
     assert [verdict.state for _, verdict, _ in one.answers] == ["succeeded"]
-
-
-def _full(conn: object, rows: Sequence[object]) -> list[None]:
-    raise apsw.FullError
 
 
 async def test_a_bug_under_the_record_is_told_to_the_caller(autojump_clock):

@@ -4,6 +4,7 @@ The request's body is whole before the application is called; the answer is writ
 Which connections there are, and when one must end, is `serve`'s matter.
 """
 
+import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -31,11 +32,13 @@ class ClientGone(OSError):
 class Wire:
     """A client's non-blocking socket, owned: what came in and was not taken yet, and bounded writes."""
 
-    __slots__ = ("_sock", "_write_s", "buffer", "is_ended", "stalled_since")
+    __slots__ = ("_last_write", "_sock", "_stall", "_write_s", "buffer", "is_ended", "stalled_since")
 
     def __init__(self, sock: socket.socket, write_s: float) -> None:
         self._sock = sock
         self._write_s = write_s
+        self._last_write = math.inf
+        self._stall: trio.CancelScope | None = None
         self.buffer = bytearray()
         self.is_ended = False
         """The client will send no more; one that does not read either is found out by writing."""
@@ -88,14 +91,22 @@ class Wire:
         try:
             while rest:
                 end = max(len(rest) - _PIECE, 0)
-                with trio.move_on_after(self._write_s):
+                patience = min(trio.current_time() + self._write_s, self._last_write)
+                with trio.CancelScope(deadline=patience) as self._stall:
                     while len(rest) > end:
                         await trio.lowlevel.wait_writable(self._sock)
                         rest = rest[self._send(rest[:_PIECE]) :]
                 if len(rest) > end:
+                    self.is_ended = True
                     raise ClientGone(f"the client took less than {_PIECE} bytes of its answer in {self._write_s:g} s")
         finally:
-            self.stalled_since = None
+            self._stall = self.stalled_since = None
+
+    def hurry(self, deadline: float) -> None:
+        """Have no write wait for the client beyond `deadline`, not even one that is under way."""
+        self._last_write = deadline
+        if self._stall is not None:
+            self._stall.deadline = min(self._stall.deadline, deadline)
 
     def offer(self, data: bytes) -> None:
         """Write what the kernel takes at once, and never mind the rest."""

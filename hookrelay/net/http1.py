@@ -3,6 +3,7 @@
 It owns its socket. It knows no deadline: the task that drives it has one cancel scope around all it does.
 """
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Connection:
         "_message_done",
         "_parser",
         "_pending",
+        "_poll",
         "_sock",
         "answered_bytes",
         "code",
@@ -48,6 +50,9 @@ class Connection:
         self._sock = sock
         # bytes that TLS has decrypted already make the socket no longer readable
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLRDHUP)
+        self._poll = poll.poll
         self._parser: Any = httptools.HttpResponseParser(self)
         self.remote = remote
         self.code = 0
@@ -60,10 +65,13 @@ class Connection:
         """Whether nothing has come in unasked and the receiver has not closed: only then may it be used again."""
         if self.is_spent:
             return False
+        # asking costs a third of a read that fails, and this stands before every request
+        if not self._poll(0) and not (self._pending is not None and self._pending()):
+            return True
         try:
             self._sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
-            return True
+            return True  # TLS had something to say to itself
         except OSError:
             pass
         self.is_spent = True

@@ -75,8 +75,8 @@ async def serve(
                 doors.cancel_scope.cancel()
             for listener in listeners:
                 listener.close()
-            server.close_idle()
             clients.cancel_scope.deadline = trio.current_time() + limits.grace_s
+            server.drain(clients.cancel_scope.deadline)
     finally:
         for listener in listeners:
             listener.close()
@@ -136,11 +136,10 @@ class _Server:
                 self._connections.add(connection)
                 clients.start_soon(connection.run)
 
-    def close_idle(self) -> None:
-        """Close the connections that no request is on, nor just coming in."""
-        for connection in list(self._connections):
-            if connection.is_idle():
-                connection.cut()
+    def drain(self, deadline: float) -> None:
+        """Close the connections that no request is on, nor just coming in; the others have until `deadline`."""
+        for connection in self._connections:
+            connection.drain(deadline)
 
     def forget(self, connection: "_Connection") -> None:
         """This connection is over."""
@@ -198,9 +197,12 @@ class _Connection:
             return _Phase.STALLED, self._wire.stalled_since
         return self._phase, self._since
 
-    def is_idle(self) -> bool:
-        """Whether nothing of a request has come in."""
-        return self._phase is _Phase.WAITING and not self._wire.has_input()
+    def drain(self, deadline: float) -> None:
+        """End soon: at once where nothing of a request has come in."""
+        # the caller cancels at the deadline; an application that shields its sending would not notice
+        self._wire.hurry(deadline)
+        if self._phase is _Phase.WAITING and not self._wire.has_input():
+            self.cut()
 
     def cut(self) -> None:
         """End it at the next opportunity, without an answer."""
