@@ -60,6 +60,7 @@ class Daemon:
         self._store: Store
         self._ingest: Ingest
         self._dispatcher: Dispatcher
+        self._root: trio.Nursery
         self._doors_scope: trio.CancelScope | None = None
 
     async def run(self, *, accept_loss: bool = False) -> None:
@@ -80,6 +81,7 @@ class Daemon:
                 await keeping.start(self._store.run)
                 try:
                     async with trio.open_nursery() as root:
+                        self._root = root
                         await self._prepare()
                         root.start_soon(self._obey, signals)
                         root.start_soon(self._cancel_leftovers)
@@ -230,7 +232,7 @@ class Daemon:
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
         for seq in removed:
-            await self._cancel_waiting(seq)
+            self._root.start_soon(self._cancel_waiting, seq)
         return True
 
     async def _declare(self, said: Sequence[Webhook]) -> tuple[Catalog, list[int]]:
@@ -254,14 +256,17 @@ class Daemon:
             await self._cancel_waiting(seq)
 
     async def _cancel_waiting(self, seq: int) -> None:
-        """End what waits for a removed webhook, in steps that delay nobody's commit."""
+        """End what waits for a removed webhook, in steps that delay nobody's commit; what is in flight goes on."""
+        await self._dispatcher.lane_closed(seq)
         total = misses = 0
-        while misses < 2:  # twice: an event that still saw the webhook may be in the batch of the first look
+        # twice: an event that still saw the webhook may be in the batch of the first look
+        while misses < 2 and seq not in self._catalog.by_seq:
             count = await self._store.change(queue.cancel_waiting, seq, _now_ms(), CANCEL_STEP)
             misses += not count
             total += count
+            if count:
+                self._dispatcher.forget(seq, count)
         if total:
-            self._dispatcher.forget(seq, total)
             self._log.warning("deliveries_cancelled", count=total, detail="their webhook was removed")
 
 

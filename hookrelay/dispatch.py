@@ -186,6 +186,7 @@ class Lane:
         poster = Poster(self._dialer, self._origin, self._wall)
         delivery: Delivery | None = None
         timeout_s = self.webhook.timeout_s
+        idle_until: float | None = None
         try:
             while True:
                 with trio.CancelScope() as scope:
@@ -195,10 +196,15 @@ class Lane:
                         if delivery is None:
                             if self.is_stopping:
                                 return
-                            poster.rest()
-                            scope.deadline = trio.current_time() + IDLE_S
+                            if idle_until is None:
+                                idle_until = trio.current_time() + IDLE_S
+                                poster.rest()
+                            # the last attempt's deadline may strike first: cheaper than a new one at every pause
+                            if scope.deadline > idle_until:
+                                scope.deadline = idle_until
                             await self._park()
                             continue
+                        idle_until = None
                         deadline = ceil((trio.current_time() + timeout_s) * DEADLINE_GRID) / DEADLINE_GRID
                         if scope.deadline != deadline:
                             scope.deadline = deadline
@@ -207,10 +213,13 @@ class Lane:
                         delivery = None
                 if not scope.cancelled_caught:
                     continue
-                if delivery is None:  # idle for IDLE_S
-                    return
-                self._end(delivery, poster.timed_out())
-                delivery = None
+                if delivery is not None:
+                    self._end(delivery, poster.timed_out())
+                    delivery = None
+                elif idle_until is not None and trio.current_time() >= idle_until:
+                    poster.hang_up()
+                    if not self._ready or self.is_stopping:  # one may have come in the very moment of giving up
+                        return
         finally:
             if delivery is not None:
                 self._end(delivery, poster.cut_short())
@@ -287,6 +296,7 @@ class Dispatcher:
         self._held: dict[int, int] = {}
         self._nursery: trio.Nursery | None = None
         self._stopping = trio.Event()
+        self._closed = trio.Event()
         self._draining: trio.CancelScope | None = None
         self._drain_by = float("inf")
 
@@ -328,16 +338,28 @@ class Dispatcher:
         lane.offer(delivery)
 
     def replace_webhooks(self, webhooks: Iterable[Webhook]) -> None:
-        """Take these for the webhooks in force: lanes of removed and changed ones end, the others are not disturbed."""
+        """Take these for the webhooks in force: lanes of removed and changed ones end, the others are not disturbed.
+
+        What was held for a webhook that is active now becomes due.
+        """
         before, self._webhooks = self._webhooks, {webhook.seq: webhook for webhook in webhooks}
         for seq, lane in self._lanes.items():
             if self._webhooks.get(seq) != before.get(seq):
                 lane.stop()
+        for seq in [seq for seq in self._held if seq not in self._lanes]:
+            self._expect(seq, self._held.pop(seq), 0)
+
+    async def lane_closed(self, webhook: int) -> None:
+        """Wait until nothing is in flight for a webhook that was removed. Returns at once where it has no lane."""
+        while webhook in self._lanes:
+            await self._closed.wait()
 
     def forget(self, webhook: int, cancelled: int) -> None:
-        """`cancelled` waiting deliveries of a removed webhook have ended in the store."""
+        """`cancelled` waiting deliveries of a removed webhook, whose lane is closed, have ended in the store."""
         self._metrics.deliveries["cancelled"] += cancelled
-        self._held[webhook] = max(0, self._held.get(webhook, 0) - cancelled)
+        left = self._held.pop(webhook, 0) - cancelled
+        if left > 0:
+            self._held[webhook] = left
 
     def pending(self) -> int:
         """Deliveries that wait or are in flight, held ones not counted."""
@@ -374,5 +396,7 @@ class Dispatcher:
         while lane.pending and not lane.is_stopping:
             await lane.run()
         del self._lanes[lane.webhook.seq]
+        closed, self._closed = self._closed, trio.Event()
+        closed.set()
         if lane.pending and not self._stopping.is_set():
             self._expect(lane.webhook.seq, lane.pending, 0)

@@ -1,7 +1,7 @@
 """A receiver that lives on the mock clock, and the relaying half of the daemon in front of it."""
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,9 +97,7 @@ class Receiver(Dialer):
         self.begin(origin.host)
         try:
             await trio.lowlevel.checkpoint()
-            refusals = self.refusals.get(origin.host)
-            if refusals:
-                raise refusals.popleft()
+            self._refuse(origin.host)
             if origin.scheme == "https":
                 progress("tls")
                 await trio.lowlevel.checkpoint()
@@ -109,6 +107,10 @@ class Receiver(Dialer):
         self.dialled += 1
         self.open_connections += 1
         return Line(self, origin.host, self.dialled)
+
+    def _refuse(self, host: str) -> None:
+        if self.refusals.get(host):
+            raise self.refusals[host].popleft()
 
     def begin(self, host: str) -> None:
         self.busy[host] += 1
@@ -142,7 +144,8 @@ class Line(Connection):
         return not self.is_spent
 
     async def send(self, request: bytes) -> None:
-        assert not self._is_closed and not self.is_spent, "sent on a connection that is not clean"
+        assert not self._is_closed, "sent on a closed connection"
+        assert not self.is_spent, "sent on a connection that is not clean"
         self.is_spent = True
         self.answered_bytes = 0
         if not self._is_busy:
@@ -167,7 +170,7 @@ class Line(Connection):
             raise reply
         self.code = self._request.code = int(reply)
         self._whole = not behaviour.body_seconds
-        self._body, self._body_s = behaviour.body, behaviour.body_seconds
+        self._text, self._body_s = behaviour.body, behaviour.body_seconds
         self.answered_bytes = 1
         return b"HTTP/1.1 %d Said" % self.code
 
@@ -182,7 +185,7 @@ class Line(Connection):
     def settle(self) -> bytes:
         self.is_spent = not self._whole
         self._end()
-        return self._body[:4096]
+        return self._text[:4096]
 
     def close(self) -> None:
         assert not self._is_closed, "closed twice"
@@ -204,7 +207,7 @@ class Relay:
     store: Store
     dispatcher: Dispatcher
     metrics: Metrics
-    told: list[dict[str, Any]]
+    told: Sequence[Mapping[str, Any]]
     """Log lines."""
     ended: trio.Event = field(default_factory=trio.Event)
     """The dispatcher has returned."""
@@ -217,7 +220,7 @@ class Relay:
     async def keep(
         self, count: int = 1, *, to: Sequence[int] = (1,), data: bytes = b'{"n":1}', offer: bool = True, ago_ms: int = 0
     ) -> list[tuple[int, Delivery]]:
-        """Store `count` events that came `ago_ms` ago: `(webhook, delivery)` for each. With `offer`, also offer them."""
+        """Store `count` events that came `ago_ms` ago, and `offer` their deliveries: `(webhook, delivery)` for each."""
         now_ms = int(wall() * 1000) - ago_ms
         entries, made = [], []
         for _ in range(count):
@@ -292,7 +295,7 @@ async def declare(store: Store, hooks: Iterable[Webhook]) -> None:
     assert [row.seq for row in known] == [hook.seq for hook in hooks]
 
 
-def listening_log() -> tuple[Any, list[dict[str, Any]]]:
+def listening_log() -> tuple[Any, Sequence[Mapping[str, Any]]]:
     """A logger of the real kind, and the list into which its lines go."""
     capture = structlog.testing.LogCapture()
     log = structlog.wrap_logger(None, [capture], structlog.make_filtering_bound_logger(0))

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import Webhook as Standard
 
 from hookrelay import __version__
 from hookrelay.deliver import Deliverer
-from hookrelay.model import Delivery, LocalTrouble, Outcome, Verdict
+from hookrelay.model import Delivery, Outcome, Verdict
 from hookrelay.net.dial import Origin
 from hookrelay.net.post import Poster
 from hookrelay.rules.sign import verify
@@ -33,7 +33,7 @@ class Bench:
         self.deliverer = Deliverer(HOOK, store, metrics=self.metrics, log=log, wall=wall, roll=lambda: roll)
 
     def record(self, made: Delivery, outcome: Outcome) -> None:
-        self.deliverer.record(made, outcome, lambda *told: self.answers.append(told))
+        self.deliverer.record(made, outcome, lambda made, verdict, answer: self.answers.append((made, verdict, answer)))
 
     async def shown(self) -> Any:
         await self.store.change(lambda conn: None)
@@ -114,7 +114,7 @@ async def test_a_first_success_is_recorded_counted_and_not_logged(autojump_clock
         one.record(made, outcome(response_head=b"HTTP/1.1 200 OK", response_body=b"thanks"))
         row, _, attempts = await one.shown()
         one.store.close()
-    assert one.answers == [(made, Verdict("succeeded", 0), None)]
+    assert one.answers == [(made, Verdict("succeeded", 0), [None])]
     assert (row.state, row.due_ms, row.attempt_count, row.response_code) == ("succeeded", None, 1, 200)
     assert [(each.number, each.response_body) for each in attempts] == [(1, b"thanks")]
     assert one.told == []
@@ -158,7 +158,7 @@ async def test_a_failure_is_recorded_with_the_next_due_time_and_logged(
         row, _, attempts = await one.shown()
         one.store.close()
     due_ms = START_MS + 10_000 + wait_ms
-    assert one.answers == [(made, Verdict("pending", after, due_ms), None)]
+    assert one.answers == [(made, Verdict("pending", after, due_ms), [None])]
     assert (row.state, row.due_ms, row.attempt_count, row.error_code) == ("pending", due_ms, strikes + 4, error)
     assert [(each.number, each.error_code, each.error_detail) for each in attempts] == [
         (strikes + 4, error, "what went wrong")

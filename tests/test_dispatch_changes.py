@@ -68,7 +68,9 @@ async def test_an_unchanged_webhook_is_not_disturbed(autojump_clock):
         relay.dispatcher.replace_webhooks([webhook(2), NEW])
         await relay.accept(to=(1, 2))
         await relay.settled()
-    assert [request.connection for request in receiver.of("r2.example")] == [receiver.of("r2.example")[0].connection] * 2
+    assert [request.connection for request in receiver.of("r2.example")] == [
+        receiver.of("r2.example")[0].connection
+    ] * 2
     assert len(receiver.of("new.example")) == 1
 
 
@@ -223,9 +225,7 @@ async def test_an_answer_whose_body_a_stop_cuts_is_no_interruption(autojump_cloc
 
 
 @pytest.mark.parametrize(("second", "ends_at"), [(2.0, 4.0), (60.0, 26.0)])
-async def test_a_second_stop_shortens_the_first_and_never_lengthens_it(
-    autojump_clock, second: float, ends_at: float
-):
+async def test_a_second_stop_shortens_the_first_and_never_lengthens_it(autojump_clock, second: float, ends_at: float):
     receiver = Receiver()
     receiver.answers(HANG)
     async with relaying(receiver, structs.replace(OLD, timeout_s=300.0)) as relay:
@@ -245,7 +245,7 @@ async def test_an_event_that_comes_during_the_stop_waits_for_the_next_start(auto
         await relay.accept()
         await trio.sleep(1)
         relay.dispatcher.stop(25.0)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         await relay.accept(to=(1, 2))
         receiver.recover()
         await relay.ended.wait()

@@ -92,7 +92,9 @@ async def test_a_backlog_of_retries_is_bounded_in_memory_too(autojump_clock):
 
 # --- the law ----------------------------------------------------------------------------------------------------
 
-HOOKS = [webhook(number, max_in_flight=number, timeout_s=1.0, delays=(0.0, *[0.5, 1.0, 2.0, 4.0] * 30)) for number in (1, 2)]
+HOOKS = [
+    webhook(number, max_in_flight=number, timeout_s=1.0, delays=(0.0, *[0.5, 1.0, 2.0, 4.0] * 30)) for number in (1, 2)
+]
 RESET = AttemptFailure("reset", "the receiver closed the connection")
 NO_ROOM = AttemptFailure("local_fault", "no descriptors")
 TROUBLE = LocalTrouble("store_io", "the disk does not answer")
@@ -144,7 +146,10 @@ class World:
             await nursery.start(store.run)
             while await self._one_run(store, todo):
                 await store.change(lambda conn: None)  # what was cut is on disk, as it is when a daemon ends
-            assert await store.read(lambda conn: conn.execute("SELECT count(*) FROM delivery WHERE state = 'pending'").get) == 0
+            assert (
+                await store.read(lambda conn: conn.execute("SELECT count(*) FROM delivery WHERE state = 'pending'").get)
+                == 0
+            )
             store.close()
 
     async def _one_run(self, store: Store, todo: deque[Any]) -> bool:

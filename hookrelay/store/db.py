@@ -8,10 +8,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
+import outcome
 import trio
 
 from hookrelay.model import Ids, LocalTrouble, Refused
@@ -101,10 +104,13 @@ class Store:
         self._commits = opened.identity.commits
         self._marked = self._commits
         self._rate = 0.0
+        self._waiting_rows = 0
         self._wal_bytes = 0
         self._readers: list[apsw.Connection] = []
         self._reading = trio.CapacityLimiter(READERS)
         self._writing = trio.CapacityLimiter(1)
+        self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._writer: trio.lowlevel.Task | None = None
         self.ids = Ids(opened.identity.tag)
         self.salt = opened.identity.salt
         self.stats = Stats()
@@ -136,6 +142,7 @@ class Store:
         self._queue.append(_Request(job, rows, done, keep))
         self._soon.set()
         if not keep:
+            self._waiting_rows += len(rows)
             self._urgent.set()
 
     def hurry(self) -> None:
@@ -178,12 +185,38 @@ class Store:
         try:
             async with trio.open_nursery() as nursery:
                 if not self._inline:
+                    token = trio.lowlevel.current_trio_token()
+                    nursery.start_soon(partial(trio.to_thread.run_sync, self._thread, token, limiter=self._writing))
                     nursery.start_soon(self._keep_house)
                 task_status.started()
-                await self._write_batches()
+                try:
+                    await self._write_batches()
+                finally:
+                    self._work.put(None)
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
+
+    def _thread(self, token: trio.lowlevel.TrioToken) -> None:
+        """The writer's thread: one for the store's life, since starting a call in one takes as long as a commit."""
+        while (work := self._work.get()) is not None:
+            result = outcome.capture(work)
+            token.run_sync_soon(self._came_back, result)
+
+    def _came_back(self, result: outcome.Outcome[Any]) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            trio.lowlevel.reschedule(writer, result)
+
+    async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` returns or raises, called in the writer's thread. Not to be cancelled: it would go on there."""
+        if self._inline:
+            await trio.lowlevel.checkpoint()
+            return work()
+        self._writer = trio.lowlevel.current_task()
+        self._work.put(work)
+        answer: Answer = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return answer
 
     def close(self) -> None:
         """Take nothing more that could be refused; `run` returns once the rest is on disk."""
@@ -211,18 +244,18 @@ class Store:
             batch, self._queue = self._queue, []
             self._urgent = trio.Event()
             now = trio.current_time()
-            urgent = sum(len(request.rows) for request in batch if not request.keep)
+            urgent, self._waiting_rows = self._waiting_rows, 0
             self._rate += (urgent / max(now - last, 1e-6) - self._rate) * min(1.0, (now - last) / 0.05)
             last = now
             await self._write_batch(batch)
+            if self._wal_bytes > WAL_LIMIT:
+                # blocks commits, so it takes the writer's turn and the writer's connection
+                self._wal_bytes = 0
+                await self._in_thread(partial(_truncate, self._conn))
 
     async def _write_batch(self, batch: list[_Request]) -> None:
         started = time.perf_counter()
-        if self._inline:
-            await trio.lowlevel.checkpoint()
-            answers = self._commit(batch)
-        else:
-            answers = await trio.to_thread.run_sync(self._commit, batch, limiter=self._writing)
+        answers = await self._in_thread(partial(self._commit, batch))
         self.stats.commit_seconds(time.perf_counter() - started)
         again: list[_Request] = []
         trouble: LocalTrouble | None = None
@@ -300,9 +333,6 @@ class Store:
                 if trio.current_time() - looked >= 1.0:
                     looked = trio.current_time()
                     await trio.to_thread.run_sync(self._look_around, limiter=limiter)
-                    if self._wal_bytes > WAL_LIMIT:
-                        # blocks commits, so it takes the writer's turn and the writer's connection
-                        await trio.to_thread.run_sync(_truncate, self._conn, limiter=self._writing)
         finally:
             conn.close()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import apsw
 
-SIZES = (256, 64, 16, 4, 1)
+SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows a statement: few enough texts to stay in the statement cache, so that none is compiled twice."""
 
 

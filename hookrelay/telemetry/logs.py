@@ -22,9 +22,11 @@ def configure(level: str, format: Literal["auto", "console", "json"], stream: Te
         structlog.processors.format_exc_info,
     ]
     if is_console:
+        processors.append(_escaped)
         processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time"))
     else:
         processors.append(structlog.processors.JSONRenderer(ensure_ascii=True))
+        processors.append(_without_delete)
         if _goes_to_journal(out):
             processors.append(_with_priority)
     structlog.configure(
@@ -35,6 +37,20 @@ def configure(level: str, format: Literal["auto", "console", "json"], stream: Te
     )
     logger: Logger = structlog.get_logger()
     return logger
+
+
+def _escaped(_: object, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """No text of a receiver's moves the cursor, turns the reading direction or begins a line (THREATS §3)."""
+    for key, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n" if key == "exception" else ""
+            line[key] = "".join([c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in value])
+    return line
+
+
+def _without_delete(_: object, method: str, line: structlog.typing.EventDict) -> str:
+    """The one control character that JSON leaves as it is."""
+    return str(line).replace("\x7f", "\\u007f")
 
 
 def _goes_to_journal(out: TextIO) -> bool:

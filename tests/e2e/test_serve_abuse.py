@@ -125,7 +125,7 @@ async def test_requests_dripped_byte_by_byte_end_in_time_and_slow_nobody(
 )
 async def test_half_sent_requests_end_in_time(tmp_path: Path, door: str, said: bytes) -> None:
     async with (
-        serving(app, tmp_path, door, header_s=0.3, body_s=0.3, linger_s=0.1) as house,
+        serving(app, tmp_path, door, header_s=0.15, body_s=0.15, linger_s=0.1) as house,
         clients(house, 20, said) as streams,
     ):
         for stream in streams:
@@ -175,7 +175,7 @@ async def test_who_is_at_work_keeps_its_place_and_a_newcomer_waits_for_the_next(
     async with serving(hold, tmp_path, door, connections=4) as house, clients(house, 4, get("/hold")) as busy:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(come, house)
-            await trio.sleep(0.3)
+            await trio.sleep(0.15)
             assert answers == []
             release.set()
         assert [await read_until(stream, b"ok") for stream in busy[1:]]
@@ -192,10 +192,10 @@ async def test_who_does_not_read_its_answer_gives_its_place_to_a_newcomer(tmp_pa
 
 @pytest.mark.parametrize("path", ["/large", "/shielded"])
 async def test_a_client_that_does_not_read_is_given_up_and_slows_nobody(tmp_path: Path, door: str, path: str) -> None:
-    async with serving(app, tmp_path, door, write_s=0.5) as house, clients(house, 8, get(path)) as streams:
+    async with serving(app, tmp_path, door, write_s=0.3) as house, clients(house, 8, get(path)) as streams:
         await assert_others_are_served(house)
         began = time.monotonic()
-        await trio.sleep(0.7)
+        await trio.sleep(0.4)
         for stream in streams:
             got = await ended(stream)
             assert 0 < len(got) < 32 << 20
@@ -204,10 +204,10 @@ async def test_a_client_that_does_not_read_is_given_up_and_slows_nobody(tmp_path
 
 
 async def test_a_client_that_reads_slowly_but_reads_gets_it_all(tmp_path: Path, door: str) -> None:
-    size = 3 << 20
+    size = 2 << 20
 
     async with (
-        serving(answering(200, b"x" * size), tmp_path, door, write_s=0.5) as house,
+        serving(answering(200, b"x" * size), tmp_path, door, write_s=0.4) as house,
         await house.connect() as stream,
     ):
         await stream.send_all(get("/", "Connection: close"))
@@ -221,7 +221,7 @@ async def test_a_client_that_reads_slowly_but_reads_gets_it_all(tmp_path: Path, 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHo", get("/hang"), get("/large")])
 async def test_clients_that_reset_their_connection_are_nobodys_fault(tmp_path: Path, door: str, said: bytes) -> None:
-    async with serving(app, tmp_path, door) as house:
+    async with serving(app, tmp_path, door, grace_s=0.1) as house:
         for _ in range(20):
             async with clients(house, 1, said) as (stream,):
                 if door == "tcp":
@@ -325,11 +325,11 @@ async def test_without_descriptors_the_server_waits_without_spinning_and_then_go
                 sock.sendall(get("/", "Connection: close"))
                 sock.setblocking(False)
                 spent = time.process_time()
-                await trio.sleep(0.5)
+                await trio.sleep(0.35)
                 spent = time.process_time() - spent
                 with pytest.raises(BlockingIOError):
                     sock.recv(1)
-            await trio.sleep(0.3)
+            await trio.sleep(0.2)
             assert sock.recv(1000).endswith(b"ok")
         assert spent < 0.1
         assert [error.errno for error in house.errors if isinstance(error, OSError)] == [errno.EMFILE]
@@ -370,7 +370,7 @@ async def test_no_client_of_any_kind_keeps_the_server_alive(tmp_path: Path, door
     if ends == "stopping":
         kinds.append(get("/shielded"))  # a shield stands in the way of being cancelled from outside, by its nature
     async with AsyncExitStack() as stack:
-        async with serving(app, tmp_path, door, linger_s=30, grace_s=0.5) as house:
+        async with serving(app, tmp_path, door, linger_s=30, grace_s=0.3) as house:
             for kind in kinds:
                 await stack.enter_async_context(clients(house, 8, kind))
             dripper = await house.connect()
@@ -385,6 +385,6 @@ async def test_no_client_of_any_kind_keeps_the_server_alive(tmp_path: Path, door
                 await house.stopped.wait()
                 took = time.monotonic() - began
                 nursery.cancel_scope.cancel()
-        assert took < (1.5 if ends == "stopping" else 0.5)
+        assert took < (1.3 if ends == "stopping" else 0.5)
         assert not house.path.exists()
         assert house.errors == []
