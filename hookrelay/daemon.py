@@ -266,6 +266,8 @@ class Daemon:
             total += count
             if count:
                 self._dispatcher.forget(seq, count)
+        if seq in self._catalog.by_seq:
+            self._dispatcher.look_again(seq)
         if total:
             self._log.warning("deliveries_cancelled", count=total, detail="their webhook was removed")
 

@@ -133,7 +133,7 @@ class Lane:
             with trio.move_on_after(self._nap_s(now_ms)):
                 await self._bell.wait()
             if self._store.trouble is None:
-                for _ in range(min(len(self._ready), len(self._parked))):
+                for _ in range(min(len(self._ready), self.webhook.max_in_flight)):
                     self._wake_worker()
 
     def _nap_s(self, now_ms: int) -> float:
@@ -154,6 +154,8 @@ class Lane:
             self._wake_worker()
         if page.next_due_ms is not None:
             self._expect(page.next_due_ms)
+        if self.next_due_ms is None:
+            self.pending = len(self._taken)  # what was cancelled in the store is waited for no more
 
     def _expect(self, due_ms: int) -> None:
         if self.next_due_ms is None or due_ms < self.next_due_ms:
@@ -230,7 +232,10 @@ class Lane:
     def _next(self) -> Delivery | None:
         if self.is_stopping:
             return None
-        ready = len(self._ready) if self._store.trouble is None else 0
+        ready = len(self._ready)
+        if self._store.trouble is not None:
+            self._bell.set()  # the lane's task looks again until it is over
+            ready = 0
         in_flight = self._flying if self._unrecorded < self._unrecorded_limit else self.webhook.max_in_flight
         if next_move(ready, in_flight, self.webhook.max_in_flight, None, 0) is not START:
             return None
@@ -331,7 +336,9 @@ class Dispatcher:
         lane = self._lanes.get(webhook)
         if lane is None:
             known = self._webhooks.get(webhook)
-            if known is None or known.status != "active":
+            if known is None:
+                return  # removed: its deliveries are being cancelled
+            if known.status != "active":
                 self._held[webhook] = self._held.get(webhook, 0) + 1
                 return
             lane = self._open(known)
@@ -355,11 +362,13 @@ class Dispatcher:
             await self._closed.wait()
 
     def forget(self, webhook: int, cancelled: int) -> None:
-        """`cancelled` waiting deliveries of a removed webhook, whose lane is closed, have ended in the store."""
+        """`cancelled` waiting deliveries of a removed webhook have ended in the store."""
         self._metrics.deliveries["cancelled"] += cancelled
-        left = self._held.pop(webhook, 0) - cancelled
-        if left > 0:
-            self._held[webhook] = left
+        self._held.pop(webhook, None)
+
+    def look_again(self, webhook: int) -> None:
+        """Deliveries that nobody counts any more may wait in the store for this webhook: see."""
+        self._expect(webhook, 1, 0)
 
     def pending(self) -> int:
         """Deliveries that wait or are in flight, held ones not counted."""
@@ -378,7 +387,9 @@ class Dispatcher:
 
     def _expect(self, webhook: int, pending: int, due_ms: int) -> None:
         known = self._webhooks.get(webhook)
-        if known is None or known.status != "active":
+        if known is None:
+            return  # removed: its deliveries are being cancelled
+        if known.status != "active":
             self._held[webhook] = self._held.get(webhook, 0) + pending
         else:
             self._open(known).expect(pending, due_ms)

@@ -36,6 +36,7 @@ OUTCOME_LINGER_S = 0.005
 40 ms measured), and what is not on disk comes twice after kill -9."""
 CHECKPOINT_S = 0.1
 RETRY_S = 1.0
+TRIES_AT_END = 3
 WAL_LIMIT = 64 << 20
 FREE_AT_LEAST = 128 << 20
 READERS = 2
@@ -101,6 +102,7 @@ class Store:
         self._urgent = trio.Event()
         self._soon = trio.Event()
         self._closing = False
+        self._tries_at_end = 0
         self._commits = opened.identity.commits
         self._marked = self._commits
         self._rate = 0.0
@@ -268,6 +270,10 @@ class Store:
                 answer = _refusal(answer)
             request.done(answer)
         self.trouble = trouble
+        if again and self._closing:
+            # the daemon's end cannot wait for a disk: what is not recorded is delivered once more after the start
+            self._tries_at_end += 1
+            again = again if self._tries_at_end < TRIES_AT_END else []
         if again:
             self._queue[:0] = again
             await trio.sleep(RETRY_S)
