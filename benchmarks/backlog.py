@@ -1,4 +1,4 @@
-"""What does a million waiting deliveries cost? A receiver that is dead, memory, submissions meanwhile, and a restart."""
+"""What does a million waiting deliveries cost? A dead receiver, memory, submissions meanwhile, and a restart."""
 
 import re
 import subprocess
@@ -22,7 +22,8 @@ def main() -> None:
             rates = [_submit(daemon, STEP) for _ in range(count // STEP)]
             pending = daemon.metric("hookrelay_pending_deliveries")
             print(
-                f"  {pending:,.0f} pending: {daemon.rss_mib():.0f} MiB resident; submissions {rates[0]:,.0f}/s at first,"
+                f"  {pending:,.0f} pending: {daemon.rss_mib():.0f} MiB resident;"
+                f" submissions {rates[0]:,.0f}/s at first,"
                 f" {rates[-1]:,.0f}/s at the end (slowest step {min(rates):,.0f}/s)"
             )
             print(f"  store: {daemon.metric('hookrelay_store_size_bytes') / (1 << 20):,.0f} MiB")

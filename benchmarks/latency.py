@@ -5,7 +5,6 @@ import statistics
 import sys
 import threading
 import time
-from pathlib import Path
 
 from benchmarks import rig
 

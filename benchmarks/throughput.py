@@ -76,7 +76,18 @@ def _wrk(at: Path, port: int, *, tls: bool) -> float:
     body = rig.event(1).strip().decode()
     script.write_text(f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body='{body}'\n")
     url = f"{'https' if tls else 'http'}://localhost:{port}/hook"
-    command = ["taskset", "-c", str(min(rig.DAEMON_CORE)), "wrk", "-t1", f"-c{CONNECTIONS}", "-d4s", "-s", str(script), url]
+    command = [
+        "taskset",
+        "-c",
+        str(min(rig.DAEMON_CORE)),
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        "-d4s",
+        "-s",
+        str(script),
+        url,
+    ]
     found = re.search(r"Requests/sec:\s+([0-9.]+)", subprocess.run(command, capture_output=True, text=True).stdout)
     if found is None:
         sys.exit("wrk gave no figure")
