@@ -21,6 +21,10 @@ Recorded = Callable[[Delivery, Verdict, object], None]
 """Told once an attempt and its verdict are on disk; the last argument is an exception where they could not be."""
 
 
+_SUCCEEDED = judge(Outcome(0, 0.0), 0, (0.0,), 0, 0.0)
+"""What nearly all attempts come to, judged once."""
+
+
 class Deliverer:
     """What every attempt to one webhook needs. Knows neither lanes nor connections but the one it is handed."""
 
@@ -47,13 +51,17 @@ class Deliverer:
         """Post the delivery; the outcome is not recorded yet. Cancelled by `scope`: ask the poster what it came to."""
         event = delivery.event
         text = body(event)
-        head = self._envelope.head(event, text, delivery.attempt_count + 1, int(self._wall()))
-        return await poster.post(head + text, scope)
+        now = self._wall()
+        head = self._envelope.head(event, text, delivery.attempt_count + 1, int(now))
+        return await poster.post(head + text, int(now * 1000), scope)
 
     def record(self, delivery: Delivery, outcome: Outcome, recorded: Recorded) -> None:
         """Judge the outcome and have both written; returns at once, `recorded` is told when both are on disk."""
         now_ms = int(self._wall() * 1000)
-        verdict = judge(outcome, delivery.strikes, self.webhook.delays, now_ms, self._roll())
+        if outcome.error is None and not delivery.strikes:
+            verdict = _SUCCEEDED
+        else:
+            verdict = judge(outcome, delivery.strikes, self.webhook.delays, now_ms, self._roll())
         result = queue.Result(delivery.seq, delivery.attempt_count + 1, outcome, verdict)
         self._store.enqueue(queue.record, (result,), partial(recorded, delivery, verdict), keep=True)
         self._count(delivery, outcome, verdict, now_ms)

@@ -185,7 +185,7 @@ class Lane:
 
     async def _work(self) -> None:
         """One connection, delivery after delivery, until there was none for a while."""
-        poster = Poster(self._dialer, self._origin, self._wall)
+        poster = Poster(self._dialer, self._origin)
         delivery: Delivery | None = None
         timeout_s = self.webhook.timeout_s
         idle_until: float | None = None

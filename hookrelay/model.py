@@ -244,14 +244,16 @@ class Ids:
 
     def __init__(self, tag: int) -> None:
         self._tag = _chars10(tag)[4:]
-        self._ms = -1
-        self._time = ""
+        self._ms = self._high = -1
+        self._time = self._high_chars = ""
 
     def make(self, prefix: str, ms: int, seq: int) -> str:
         """The id of row `seq`, made at `ms`: `make("evt", …)` → `evt_01HQ3K5M7N…`."""
         if ms != self._ms:
             self._ms, self._time = ms, _chars10(ms)
-        return f"{prefix}_{self._time}{_chars10(seq)}{self._tag}"
+        if seq >> 10 != self._high:
+            self._high, self._high_chars = seq >> 10, _chars10(seq)[:8]
+        return f"{prefix}_{self._time}{self._high_chars}{_PAIRS[seq & 1023]}{self._tag}"
 
     def attempt(self, ms: int, delivery_seq: int, number: int) -> str:
         """The id of attempt `number` (1-based) of a delivery."""

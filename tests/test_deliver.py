@@ -54,7 +54,7 @@ async def bench(nursery: trio.Nursery, **options: Any) -> Bench:
 async def post(made: Delivery) -> tuple[dict[str, str], bytes, Outcome]:
     receiver = Receiver()
     deliverer = Bench(new_store()).deliverer
-    poster = Poster(receiver, Origin("https", "r1.example", 443), wall)
+    poster = Poster(receiver, Origin("https", "r1.example", 443))
     with trio.CancelScope(deadline=trio.current_time() + 30) as scope:
         answer = await deliverer.deliver(made, poster, scope)
     poster.hang_up()

@@ -205,7 +205,10 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """ASGI's `send`. ClientGone where nobody takes it; RuntimeError or h11's error where it makes no sense."""
+        """ASGI's `send`.
+
+        Raises ClientGone where nobody takes it; RuntimeError, or h11's LocalProtocolError, where it makes no sense.
+        """
         kind = message["type"]
         if kind == "http.response.start":
             await self._start(message["status"], message.get("headers", ()))
@@ -215,8 +218,6 @@ class Exchange:
             raise RuntimeError(f"an HTTP answer has no message of type {kind!r}")
 
     async def _start(self, status: int, given: Iterable[Iterable[bytes]]) -> None:
-        if self.is_begun or self._head is not None:
-            raise RuntimeError("the answer was started already")
         headers = [(bytes(name), bytes(value)) for name, value in given]
         names = {name.lower() for name, _ in headers}
         if b"date" not in names:
@@ -230,8 +231,8 @@ class Exchange:
             await self._write(b"")
 
     async def _continue(self, body: bytes | memoryview, more: bool) -> None:
-        if self.is_complete or not (self.is_begun or self._head is not None):
-            raise RuntimeError("a part of the body came before the answer's start, or after its end")
+        if not self.is_begun and self._head is None:
+            raise RuntimeError("a part of the body came before the answer's start")
         data = b""
         if body and not self._is_head_request:
             data = self._protocol.send(h11.Data(data=bytes(body))) or b""

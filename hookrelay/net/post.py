@@ -1,7 +1,6 @@
 """One POST to one webhook, and what came of it. What a receiver does is a value here, never an exception."""
 
 import time
-from collections.abc import Callable
 
 import trio
 
@@ -30,10 +29,9 @@ class Poster:
     strikes, `post` is cancelled and `timed_out` tells what the attempt had come to.
     """
 
-    def __init__(self, dialer: Dialer, origin: Origin, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, dialer: Dialer, origin: Origin) -> None:
         self._dialer = dialer
         self._origin = origin
-        self._wall = wall
         self._connection: Connection | None = None
         self._phase: Phase = "idle"
         self._code = 0
@@ -43,9 +41,9 @@ class Poster:
         self._started_ms = 0
         self._rested_at: float | None = None
 
-    async def post(self, request: bytes, scope: trio.CancelScope) -> Outcome:
-        """Send `request` (head and body) and judge the answer by contract §3.1."""
-        self._started_ms = int(self._wall() * 1000)
+    async def post(self, request: bytes, started_ms: int, scope: trio.CancelScope) -> Outcome:
+        """Send `request` (head and body), begun at `started_ms`, and judge the answer by contract §3.1."""
+        self._started_ms = started_ms
         self._started = time.perf_counter()
         rested, self._rested_at = self._rested_at, None
         try:

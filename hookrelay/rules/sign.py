@@ -28,7 +28,10 @@ class Signer:
 
         `timestamp` is the moment of the attempt in unix seconds.
         """
-        return b" ".join([b"v1," + b2a_base64(digest, newline=False) for digest in self.digests(id, timestamp, body)])
+        digests = self.digests(id, timestamp, body)
+        if len(digests) == 1:
+            return b"v1," + b2a_base64(digests[0], newline=False)
+        return b" ".join([b"v1," + b2a_base64(digest, newline=False) for digest in digests])
 
     def digests(self, id: str, timestamp: int, body: bytes) -> list[bytes]:
         """The HMAC-SHA256 of `id.timestamp.body` by each secret."""

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import outcome
 import trio
+from msgspec import Struct
 
 from hookrelay.model import Ids, LocalTrouble, Refused
 from hookrelay.store import open as opening
@@ -42,7 +43,7 @@ FREE_AT_LEAST = 128 << 20
 READERS = 2
 
 
-class _Request(NamedTuple):
+class _Request(Struct, frozen=True):
     job: Job[Any, Any]
     rows: Sequence[Any]
     done: Done

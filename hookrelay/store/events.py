@@ -5,6 +5,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import apsw
+from msgspec import Struct
 
 from hookrelay.model import Event, Refused
 from hookrelay.store.rows import ManyRows
@@ -21,7 +22,7 @@ class Key(NamedTuple):
     """An earlier use before this moment no longer counts."""
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """An event to be stored, with the numbers it and its deliveries will have."""
 
     event: Event
@@ -31,7 +32,7 @@ class Entry(NamedTuple):
     """Its deliveries are numbered from here, in the order of `webhooks`."""
 
 
-class Receipt(NamedTuple):
+class Receipt(Struct, frozen=True, gc=False):
     """What the caller is told once all is on disk."""
 
     seq: int
@@ -78,7 +79,8 @@ def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Re
     deliveries: list[Any] = []
     keys: list[Any] = []
     answers: list[Receipt | Refused] = []
-    for event, key, webhooks, first in entries:
+    for entry in entries:
+        event, key, webhooks = entry.event, entry.key, entry.webhooks
         if key is not None:
             slot, earlier = _find(conn, used, key)
             if earlier is not None:
@@ -98,7 +100,7 @@ def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Re
             event.traceparent,
             int(event.test),
         )
-        for number, webhook in enumerate(webhooks, first):
+        for number, webhook in enumerate(webhooks, entry.first_delivery):
             deliveries += (number, event.seq, webhook, event.created_ms, event.created_ms)
         answers.append(Receipt(event.seq, event.created_ms, len(webhooks), duplicate=False))
     _EVENTS.run(conn, events)

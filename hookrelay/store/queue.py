@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import apsw
+from msgspec import Struct
 
 from hookrelay.model import Delivery, Event, Ids, Outcome, Verdict
 from hookrelay.store.rows import ManyRows
@@ -28,7 +29,7 @@ class Page(NamedTuple):
     next_due_ms: int | None
 
 
-class Result(NamedTuple):
+class Result(Struct, frozen=True, gc=False):
     """An attempt that has ended."""
 
     delivery: int
@@ -113,7 +114,8 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[None]:
     """
     updates: list[Any] = []
     attempts: list[Any] = []
-    for seq, number, outcome, verdict in results:
+    for result in results:
+        seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
         told_by_delivery = number == 1 and outcome.error is None
         duration_us = int(outcome.duration_s * 1_000_000)
         detail = outcome.detail or None

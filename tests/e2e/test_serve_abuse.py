@@ -337,6 +337,16 @@ async def test_without_descriptors_the_server_waits_without_spinning_and_then_go
         assert len(house.errors) == 1
 
 
+async def test_an_idle_connection_is_given_up_where_its_descriptor_is_needed(tmp_path: Path, door: str) -> None:
+    async with serving(app, tmp_path, door) as house, clients(house, 2, get()) as (idle, _):
+        with socket.socket(socket.AF_INET if door == "tcp" else socket.AF_UNIX) as sock, no_descriptors_left():
+            sock.connect(("127.0.0.1", house.port) if door == "tcp" else str(house.path))
+            sock.sendall(get("/", "Connection: close"))
+            assert (await ended(idle)).endswith(b"ok")
+            await trio.sleep(0.2)
+            assert sock.recv(1000).endswith(b"ok")
+
+
 @contextmanager
 def no_descriptors_left() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -39,6 +39,11 @@ async def sends_the_body_first(scope: Scope, receive: Receive, send: Send) -> No
     await send({"type": "http.response.body", "body": b"x"})
 
 
+async def starts_twice(scope: Scope, receive: Receive, send: Send) -> None:
+    for _ in range(2):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+
+
 async def sends_what_is_not_http(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.accept"})
 
@@ -52,6 +57,7 @@ async def sends_what_is_not_http(scope: Scope, receive: Receive, send: Send) -> 
         returns_nothing,
         splits_the_answer,
         sends_the_body_first,
+        starts_twice,
         sends_what_is_not_http,
     ],
 )
@@ -79,7 +85,17 @@ async def says_too_little(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-@pytest.mark.parametrize("app", [breaks_after_a_part, says_too_little])
+async def breaks_after_the_whole(scope: Scope, receive: Receive, send: Send) -> None:
+    await answering()(scope, receive, send)
+    raise ValueError("a fault")
+
+
+async def goes_on_after_the_end(scope: Scope, receive: Receive, send: Send) -> None:
+    await answering()(scope, receive, send)
+    await send({"type": "http.response.body", "body": b"more"})
+
+
+@pytest.mark.parametrize("app", [breaks_after_a_part, says_too_little, breaks_after_the_whole, goes_on_after_the_end])
 async def test_an_app_that_fails_within_its_answer_ends_the_connection(
     autojump_clock: object, tmp_path: Path, app: App
 ) -> None:
@@ -109,6 +125,59 @@ async def test_an_answer_of_unknown_length_is_chunked_and_begins_at_once(
         assert await read_until(stream, b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
         await stream.send_all(get())
         await read_until(stream, b"0\r\n\r\n")
+
+
+async def test_every_part_of_a_stream_gives_others_a_turn(autojump_clock: object, tmp_path: Path) -> None:
+    turns = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_turns)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(50):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            nursery.cancel_scope.cancel()
+        await send({"type": "http.response.body"})
+
+    async with serving(app, tmp_path) as house:
+        await house.ask(get("/", "Connection: close"))
+    assert turns >= 49
+
+
+async def test_two_tasks_cannot_mix_their_parts_of_one_answer(autojump_clock: object, tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(send, {"type": "http.response.body", "body": b"x" * (8 << 20), "more_body": True})
+
+    async with serving(app, tmp_path) as house:
+        await house.ask(get())
+    assert [type(error) for error in house.errors] == [RuntimeError]
+    assert "two tasks" in str(house.errors[0])
+
+
+async def test_while_an_app_watches_its_client_no_more_than_a_little_is_read_ahead(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await receive()
+
+    async with serving(app, tmp_path, grace_s=1) as house, await house.connect() as stream:
+        await stream.send_all(get())
+        sent = 0
+        with trio.move_on_after(5):
+            while sent < 64 << 20:
+                await stream.send_all(b"x" * 65536)
+                sent += 65536
+        assert sent < 4 << 20  # what the kernel holds
 
 
 async def test_receive_tells_when_the_client_is_gone_or_has_its_answer(autojump_clock: object, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 import os
+import secrets
 import socket
 import stat
 from collections.abc import Callable
@@ -189,6 +190,23 @@ async def test_a_path_of_107_bytes_will_do_and_one_of_108_will_not(
         assert await greeted(listener, longest)
         assert len(os.listdir(folder)) == 1
     assert "at most 107 bytes, this one 108" in refusal(longest.with_name(longest.name + "x")).detail
+
+
+async def test_where_only_the_names_own_length_is_left_another_name_of_that_length_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("d" * 105)
+    os.mkdir(folder)
+    (folder / "b").symlink_to("nowhere")
+    names = iter("aabc")
+    monkeypatch.setattr(secrets, "token_hex", lambda: next(names))
+    async with open_unix(folder / "a", 0o600):
+        assert sorted(os.listdir(folder)) == ["a", "b"]
+    assert next(names, "all were tried") == "all were tried"
+    monkeypatch.setattr(secrets, "token_hex", lambda: "a")
+    error = refusal(folder / "a")
+    assert "no free name" in error.detail
 
 
 async def test_on_close_a_socket_that_is_another_ones_by_now_stays(tmp_path: Path) -> None:

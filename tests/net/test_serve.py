@@ -1,4 +1,6 @@
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -155,6 +157,49 @@ async def test_a_connection_is_kept_until_it_has_been_idle_too_long(autojump_clo
         assert trio.current_time() - began == pytest.approx(1, abs=0.1)
 
 
+async def test_an_app_may_take_its_time(autojump_clock: object, tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(300)
+        await answering()(scope, receive, send)
+
+    async with serving(app, tmp_path) as house:
+        assert (await house.ask(get("/", "Connection: close"))).endswith(b"ok")
+
+
+async def test_the_place_that_a_client_leaves_is_taken_at_once(autojump_clock: object, tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(7.03 if scope["path"] == "/busy" else 0)
+        await answering()(scope, receive, send)
+
+    async with serving(app, tmp_path, connections=1) as house, await house.connect() as busy:
+        await busy.send_all(get("/busy", "Connection: close"))
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        assert (await house.ask(get("/", "Connection: close"))).endswith(b"ok")
+        assert trio.current_time() - began == pytest.approx(7.03, abs=0.01)
+
+
+async def test_a_client_that_must_go_goes_before_its_request_is_begun_or_not_at_all(tmp_path: Path) -> None:
+    begun, ended = list[str](), list[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await trio.lowlevel.checkpoint()
+        ended.append(scope["path"])
+        await answering()(scope, receive, send)
+
+    for _ in range(20):
+        async with serving(app, tmp_path, connections=1) as house:
+            with socket.socket(socket.AF_UNIX) as idle, socket.socket(socket.AF_UNIX) as newcomer:
+                idle.connect(str(house.path))
+                await trio.testing.wait_all_tasks_blocked()
+                # both in one turn of the loop: which of the two the server sees first is luck
+                newcomer.connect(str(house.path))
+                idle.sendall(get("/idle"))
+                await trio.testing.wait_all_tasks_blocked()
+    assert begun == ended
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 NOT_CALLED: list[Scope] = []
@@ -220,6 +265,21 @@ async def test_a_refused_upload_is_read_on_so_that_its_client_gets_the_answer(
         assert problem_in(await read_all(stream))["code"] == "too_large"
 
 
+async def test_a_refused_client_sees_the_end_at_once_and_may_not_talk_on_for_ever(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with serving(echo, tmp_path, linger_s=5) as house, await house.connect() as stream:
+        began = trio.current_time()
+        await stream.send_all(b"nonsense\r\n\r\n")
+        problem_in(await read_all(stream))
+        assert trio.current_time() - began < 0.1
+        with suppress(trio.BrokenResourceError):
+            while trio.current_time() - began < 60:
+                await stream.send_all(b"and another thing")
+                await trio.sleep(0.5)
+        assert trio.current_time() - began == pytest.approx(5, abs=1)
+
+
 async def test_refusing_head_sends_no_body(autojump_clock: object, tmp_path: Path) -> None:
     async with serving(echo, tmp_path) as house:
         answer = await house.ask(b"HEAD / HTTP/1.1\r\n\r\n")
@@ -246,11 +306,17 @@ async def test_a_client_that_ends_its_side_after_the_request_is_answered(
 
 
 async def test_bodies_are_bounded_all_together(autojump_clock: object, tmp_path: Path) -> None:
-    half = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n" + b"x" * 1999
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n"
+    half = head + b"x" * 1999
     async with serving(echo, tmp_path, all_bodies_bytes=3000) as house, await house.connect() as first:
         await first.send_all(half)
         await trio.testing.wait_all_tasks_blocked()
         assert problem_in(await house.ask(half))["code"] == "unavailable"
+        async with await house.connect() as second:
+            for part in (head, b"x" * 1000, b"x" * 999):
+                await second.send_all(part)
+                await trio.testing.wait_all_tasks_blocked()
+            assert problem_in(await read_all(second))["code"] == "unavailable"
         await first.send_all(b"x")
         await read_until(first, b"x" * 2000)
         async with await house.connect() as third:
@@ -287,6 +353,20 @@ async def test_at_the_stop_idle_connections_close_at_once_and_answers_say_so(
                 assert b"\r\nconnection: close\r\n" in answer
             await house.stopped.wait()
             assert trio.current_time() - began == pytest.approx(1, abs=0.1)
+
+
+async def test_a_request_that_comes_in_as_the_server_stops_is_still_answered(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(10)]
+        async with serving(answering(), tmp_path) as house:
+            for sock in socks:
+                sock.connect(str(house.path))
+            await trio.testing.wait_all_tasks_blocked()
+            for sock in socks:
+                sock.sendall(get())
+            house.stopping.set()
+            await house.stopped.wait()
+        assert [sock.recv(1000)[-2:] for sock in socks] == [b"ok"] * 10
 
 
 async def test_a_request_that_outlives_the_grace_is_cut(autojump_clock: object, tmp_path: Path) -> None:
