@@ -34,7 +34,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
     elif scope["path"] == "/shielded":
         with trio.CancelScope(shield=True):
-            await answering(200, b"x" * (32 << 20))(scope, receive, send)
+            await answering(200, b"x" * (16 << 20))(scope, receive, send)
     else:
         await answering()(scope, receive, send)
 
@@ -107,7 +107,7 @@ async def test_requests_dripped_byte_by_byte_end_in_time_and_slow_nobody(
             answers.append(await ended(stream))
             both.cancel_scope.cancel()
 
-    async with serving(app, tmp_path, door, header_s=0.5, body_s=0.5, linger_s=0.1) as house:
+    async with serving(app, tmp_path, door, header_s=0.4, body_s=0.4, linger_s=0.05) as house:
         began = time.monotonic()
         async with trio.open_nursery() as dawdlers:
             for _ in range(60):
@@ -125,7 +125,7 @@ async def test_requests_dripped_byte_by_byte_end_in_time_and_slow_nobody(
 )
 async def test_half_sent_requests_end_in_time(tmp_path: Path, door: str, said: bytes) -> None:
     async with (
-        serving(app, tmp_path, door, header_s=0.15, body_s=0.15, linger_s=0.1) as house,
+        serving(app, tmp_path, door, header_s=0.15, body_s=0.15, linger_s=0.05) as house,
         clients(house, 20, said) as streams,
     ):
         for stream in streams:
@@ -192,19 +192,19 @@ async def test_who_does_not_read_its_answer_gives_its_place_to_a_newcomer(tmp_pa
 
 @pytest.mark.parametrize("path", ["/large", "/shielded"])
 async def test_a_client_that_does_not_read_is_given_up_and_slows_nobody(tmp_path: Path, door: str, path: str) -> None:
-    async with serving(app, tmp_path, door, write_s=0.3) as house, clients(house, 8, get(path)) as streams:
+    async with serving(app, tmp_path, door, write_s=0.3) as house, clients(house, 3, get(path)) as streams:
         await assert_others_are_served(house)
         began = time.monotonic()
         await trio.sleep(0.4)
         for stream in streams:
             got = await ended(stream)
-            assert 0 < len(got) < 32 << 20
+            assert 0 < len(got) < 16 << 20
         assert time.monotonic() - began < 3
     assert house.errors == []
 
 
 async def test_a_client_that_reads_slowly_but_reads_gets_it_all(tmp_path: Path, door: str) -> None:
-    size = 2 << 20
+    size = 3 << 19
 
     async with (
         serving(answering(200, b"x" * size), tmp_path, door, write_s=0.4) as house,
@@ -214,15 +214,15 @@ async def test_a_client_that_reads_slowly_but_reads_gets_it_all(tmp_path: Path, 
         got, began = 0, time.monotonic()
         while part := await stream.receive_some(65536):
             got += len(part)
-            await trio.sleep(0.03)
+            await trio.sleep(0.025)
         assert got > size
-        assert time.monotonic() - began > 0.6
+        assert time.monotonic() - began > 0.4  # longer than one piece may take
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHo", get("/hang"), get("/large")])
 async def test_clients_that_reset_their_connection_are_nobodys_fault(tmp_path: Path, door: str, said: bytes) -> None:
     async with serving(app, tmp_path, door, grace_s=0.1) as house:
-        for _ in range(20):
+        for _ in range(8):
             async with clients(house, 1, said) as (stream,):
                 if door == "tcp":
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -382,7 +382,7 @@ async def test_no_client_of_any_kind_keeps_the_server_alive(tmp_path: Path, door
     async with AsyncExitStack() as stack:
         async with serving(app, tmp_path, door, linger_s=30, grace_s=0.3) as house:
             for kind in kinds:
-                await stack.enter_async_context(clients(house, 8, kind))
+                await stack.enter_async_context(clients(house, 4, kind))
             dripper = await house.connect()
             async with dripper, trio.open_nursery() as nursery:
                 nursery.start_soon(drip, dripper, b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 500)
@@ -395,6 +395,6 @@ async def test_no_client_of_any_kind_keeps_the_server_alive(tmp_path: Path, door
                 await house.stopped.wait()
                 took = time.monotonic() - began
                 nursery.cancel_scope.cancel()
-        assert took < (1.3 if ends == "stopping" else 0.5)
+        assert took < (2 if ends == "stopping" else 1)
         assert not house.path.exists()
         assert house.errors == []

@@ -185,6 +185,7 @@ def test_a_chunked_body_comes_out_the_same_however_it_is_cut(chunks: Sequence[by
         b"0\r\n\n",
         b"0\r\nA: b\n\r\n",
         b"0\r\nA: b\x00\r\n\r\n",
+        b"0\r\nA: b\rc\r\n\r\n",
         b"11111111111111111\r\n",
         b"3;" + b"x" * CHUNK_LINE_LIMIT + b"\r\n",
         b"1" * (CHUNK_LINE_LIMIT + 2),
