@@ -178,27 +178,30 @@ async def serve(
                 freed.set()
 
     freed = trio.Event()
-    async with trio.open_nursery() as clients:
-        async with trio.open_nursery() as accepting:
+    try:
+        async with trio.open_nursery() as clients:
+            async with trio.open_nursery() as accepting:
 
-            async def accept() -> None:
-                nonlocal freed
-                while True:
-                    while count >= limits().connections:
-                        freed = trio.Event()
-                        await freed.wait()
-                    try:
-                        stream = await listener.accept()
-                    except OSError:
-                        await trio.sleep(0.1)  # no descriptors just now: the client waits in the kernel's queue
-                        continue
-                    clients.start_soon(converse, stream)
+                async def accept() -> None:
+                    nonlocal freed
+                    while True:
+                        while count >= limits().connections:
+                            freed = trio.Event()
+                            await freed.wait()
+                        try:
+                            stream = await listener.accept()
+                        except OSError:
+                            await trio.sleep(0.1)  # no descriptors just now: the client waits in the kernel's queue
+                            continue
+                        clients.start_soon(converse, stream)
 
-            accepting.start_soon(accept)
-            task_status.started()
-            await stopping.wait()
-            accepting.cancel_scope.cancel()
-        await listener.aclose()
+                accepting.start_soon(accept)
+                task_status.started()
+                await stopping.wait()
+                accepting.cancel_scope.cancel()
+            listener.close()
+    finally:
+        listener.close()
 
 
 async def _converse(
