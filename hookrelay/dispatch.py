@@ -200,7 +200,6 @@ class Lane:
                                 return
                             if idle_until is None:
                                 idle_until = trio.current_time() + IDLE_S
-                                poster.rest()
                             # the last attempt's deadline may strike first: cheaper than a new one at every pause
                             if scope.deadline > idle_until:
                                 scope.deadline = idle_until

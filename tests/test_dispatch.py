@@ -113,7 +113,7 @@ async def test_many_retries_spread_over_the_whole_of_their_jitter(autojump_clock
 
 async def test_a_delivery_that_succeeds_at_a_later_attempt_is_done(autojump_clock):
     receiver = Receiver()
-    receiver.answers(503, AttemptFailure("reset", "the receiver closed"), 204)
+    receiver.answers(503, AttemptFailure("protocol_error", "no HTTP"), 204)
     store = new_store()
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
@@ -125,7 +125,7 @@ async def test_a_delivery_that_succeeds_at_a_later_attempt_is_done(autojump_cloc
         store.close()
     assert found is not None
     assert (found[0].state, found[0].attempt_count, found[0].response_code) == ("succeeded", 3, 204)
-    assert [attempt.error_code for attempt in found[2]] == ["http_status", "reset", None]
+    assert [attempt.error_code for attempt in found[2]] == ["http_status", "protocol_error", None]
 
 
 async def test_an_attempt_ends_at_its_deadline_on_the_grid_and_uses_a_strike(autojump_clock):

@@ -20,6 +20,7 @@ HEAD_LIMIT = 65536
 BODY_LIMIT = 65536
 BODY_KEPT = 4096
 INTERIM_LIMIT = 16
+_TOO_LONG = f"the answer's head is over {HEAD_LIMIT // 1024} KiB"
 
 
 class Connection:
@@ -123,7 +124,10 @@ class Connection:
         start = 0
         for _ in range(self._interim):
             start = data.index(b"\r\n\r\n", start) + 4
-        head = data[start : data.index(b"\r\n\r\n", start)].lstrip(b"\r\n")
+        end = data.index(b"\r\n\r\n", start)
+        if end > HEAD_LIMIT:
+            raise AttemptFailure("protocol_error", _TOO_LONG)
+        head = data[start:end].lstrip(b"\r\n")
         if not head.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
             raise AttemptFailure("protocol_error", f"the status line is not HTTP/1.1's: {_shown(head[:40])}")
         if not 100 <= self.code <= 599 or self.code == 101:
@@ -136,7 +140,7 @@ class Connection:
             if self._interim > INTERIM_LIMIT:
                 raise AttemptFailure("timeout", f"more than {INTERIM_LIMIT} interim (1xx) answers and no final one")
             if len(whole) > HEAD_LIMIT:
-                raise AttemptFailure("protocol_error", f"the answer's head is over {HEAD_LIMIT // 1024} KiB")
+                raise AttemptFailure("protocol_error", _TOO_LONG)
             data = await self._receive()
             if not data:
                 raise AttemptFailure("reset", "the receiver closed the connection in the middle of the answer's head")

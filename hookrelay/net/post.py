@@ -11,8 +11,6 @@ from hookrelay.net.http1 import Connection
 
 BODY_S = 5.0
 """How long a body may take once its head is there: the answer counts already, its text is for the history only."""
-STALE_S = 1.0
-"""A kept connection that was idle for this long may have been closed in the moment of our sending."""
 
 _TIMED_OUT: dict[Phase, tuple[AttemptError, str]] = {
     "look_up": ("dns_error", "looking the name up took longer than the attempt may"),
@@ -39,27 +37,25 @@ class Poster:
         self._head_at = 0.0
         self._started = 0.0
         self._started_ms = 0
-        self._rested_at: float | None = None
 
     async def post(self, request: bytes, started_ms: int, scope: trio.CancelScope) -> Outcome:
         """Send `request` (head and body), begun at `started_ms`, and judge the answer by contract §3.1."""
         self._started_ms = started_ms
         self._started = time.perf_counter()
-        rested, self._rested_at = self._rested_at, None
         try:
             connection = self._connection
-            if connection is None or not connection.is_clean():
-                rested = None
+            is_kept = connection is not None and connection.is_clean()
+            if connection is None or not is_kept:
                 connection = await self._dial()
             try:
                 self._phase = "send"
                 await connection.send(request)
                 self._phase = "answer"
                 self._head = await connection.receive_head()
-            except AttemptFailure:
-                if rested is None or self._started - rested < STALE_S or connection.answered_bytes:
+            except AttemptFailure as failure:
+                if not is_kept or failure.code != "reset" or connection.answered_bytes:
                     raise
-                # closed by the receiver while it was idle: nobody has seen the request, and it costs no attempt
+                # closed by the receiver since its last answer: nobody has seen the request, so it costs no attempt
                 connection = await self._dial()
                 self._phase = "send"
                 await connection.send(request)
@@ -95,10 +91,6 @@ class Poster:
         outcome = self._failed("interrupted", "the daemon stopped before the answer came")
         self.hang_up()
         return outcome
-
-    def rest(self) -> None:
-        """The caller has nothing to send for now."""
-        self._rested_at = time.perf_counter()
 
     def hang_up(self) -> None:
         """Close the connection, if there is one."""
