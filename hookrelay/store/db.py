@@ -39,7 +39,7 @@ LONG_LINGER_RATE = 12_000.0
 OUTCOME_LINGER_S = 0.005
 """Outcomes need no commit of their own: so long they wait for an event to ride with. Longer saves nothing more (2 to
 40 ms measured), and what is not on disk comes twice after kill -9."""
-CHECKPOINT_S = 0.25
+CHECKPOINT_S = 0.1
 RETRY_S = 1.0
 TRIES_AT_END = 3
 WAL_LIMIT = 64 << 20
