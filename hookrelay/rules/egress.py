@@ -1,7 +1,12 @@
 """Where a delivery may go: what a URL names, and which addresses it may lead to."""
 
+import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[^\]/?#@]+\]|[^\[\]:/?#@]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>[/?].*)?"
+)
+DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class Target(NamedTuple):
@@ -9,16 +14,16 @@ class Target(NamedTuple):
 
     scheme: str
     host: str
-    """A name or an address literal, without brackets."""
+    """A name or an address literal, in lower case, without brackets."""
     port: int
     path: str
 
 
-_PORTS = {"https": 443, "http": 80}
-
-
 def target(url: str) -> Target:
-    """Take a URL apart that `rules.webhook.check` has found to be right."""
-    parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme], path)
+    """Take a URL apart. ValueError where `rules.webhook.check` would not have let it through."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ValueError("a URL without scheme, host and path: rules.webhook.check refuses these")
+    path = match["path"] or "/"
+    port = int(match["port"] or DEFAULT_PORTS[match["scheme"]])
+    return Target(match["scheme"], match["host"].strip("[]").lower(), port, path if path[0] == "/" else f"/{path}")

@@ -2,17 +2,13 @@
 
 import hashlib
 import hmac
-import re
 from binascii import b2a_base64
 from collections.abc import Iterable
 
 from hookrelay.model import Event, Webhook
 from hookrelay.rules import payload
+from hookrelay.rules.egress import DEFAULT_PORTS, target
 
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[^\]/?#@]+\]|[^\[\]:/?#@]+)(?::(?P<port>[0-9]{1,5}))?(?P<target>[/?].*)?"
-)
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 _MASK = "***"
 
 
@@ -125,14 +121,10 @@ def shown_headers(webhook: Webhook, version: str, event: Event, attempt: int, st
 
 def _common(webhook: Webhook, version: str) -> tuple[str, dict[str, str]]:
     """Request target and constant headers; their names in lower case, `host` first."""
-    match = _URL.fullmatch(webhook.url)
-    if match is None:
-        raise ValueError(f"webhook {webhook.id} has a URL without scheme and host: rules.webhook.check refuses these")
-    port = int(match["port"] or 0)
-    is_default = port in (0, _DEFAULT_PORTS[match["scheme"]])
-    target = match["target"] or "/"
-    return target if target.startswith("/") else f"/{target}", {
-        "host": match["host"].lower() if is_default else f"{match['host'].lower()}:{port}",
+    where = target(webhook.url)
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    return where.path, {
+        "host": host if where.port == DEFAULT_PORTS[where.scheme] else f"{host}:{where.port}",
         "content-type": "application/json",
         "user-agent": f"hookrelay/{version}",
         "accept-encoding": "identity",
