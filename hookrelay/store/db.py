@@ -392,10 +392,22 @@ def _ignore(answer: object) -> None:
     """Nobody asked."""
 
 
+_PASSING = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.NoMemError,
+)
+"""Errors that the host may recover from."""
+
+
 def _told(error: Exception) -> Exception:
     if isinstance(error, apsw.FullError):
         return LocalTrouble("store_full", str(error))
-    if isinstance(error, apsw.IOError | apsw.ReadOnlyError | apsw.CantOpenError | apsw.BusyError | apsw.NoMemError):
+    if isinstance(error, _PASSING):
         return LocalTrouble("store_io", str(error))
     return error
 
@@ -407,11 +419,14 @@ def _refusal(trouble: LocalTrouble) -> Refused:
 
 
 def _checkpoint(conn: apsw.Connection) -> None:
-    conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    # what ails the disk is told by the commits; a checkpoint is tried again in a moment
+    with contextlib.suppress(*_PASSING):
+        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def _truncate(conn: apsw.Connection) -> None:
-    conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    with contextlib.suppress(*_PASSING):
+        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def _size(path: str) -> int:

@@ -147,7 +147,11 @@ class Client:
     def __init__(self, path: Path) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(20)
-        self.sock.connect(str(path))
+        try:
+            self.sock.connect(str(path))
+        except OSError:
+            self.sock.close()
+            raise
         self._kept = b""
 
     def send(self, data: bytes) -> None:
@@ -157,7 +161,9 @@ class Client:
         """Whole answers until the daemon closes; one that was cut off is none."""
         while True:
             while b"\n" not in self._kept:
-                data = self.sock.recv(65536)
+                data = b""
+                with contextlib.suppress(ConnectionResetError):  # it closed with lines of ours unread
+                    data = self.sock.recv(65536)
                 if not data:
                     return
                 self._kept += data
@@ -236,15 +242,27 @@ class Daemon:
         """To its end, where it is expected to end by itself."""
         return subprocess.run(self._command(), env=self._env(), capture_output=True, text=True, timeout=30)
 
-    def launch(self) -> "Daemon":
+    def run_briefly(self, *options: str) -> int:
+        """Start it, wait until it is ready, stop it: its exit code."""
+        return self.start(*options).end()
+
+    def timed_start(self) -> float:
+        """Seconds from nothing to readiness; it is stopped then."""
+        started = time.monotonic()
+        self.start()
+        took = time.monotonic() - started
+        assert self.end() == 0
+        return took
+
+    def launch(self, *options: str) -> "Daemon":
         """Start it and do not wait."""
         with (self.at / "log").open("ab") as log:
-            self.process = subprocess.Popen(self._command(), env=self._env(), stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self._command(), *options], env=self._env(), stdout=log, stderr=log)
         return self
 
-    def start(self) -> "Daemon":
+    def start(self, *options: str) -> "Daemon":
         """Start it and wait until it is ready."""
-        self.launch()
+        self.launch(*options)
         wait_for(self.is_ready, told=self.log)
         return self
 
