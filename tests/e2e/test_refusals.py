@@ -1,9 +1,6 @@
 """Every refusal of events.sock over the real socket: it costs its own line; the connection and the daemon go on."""
 
-import json
-import resource
 import threading
-import time
 
 import pytest
 from rig import GOOD, OK, Daemon, hook, wait_for
@@ -126,35 +123,3 @@ def test_a_full_store_refuses_what_is_new_and_delivers_what_it_has(daemon, recei
             "succeeded",
             "succeeded",
         )
-
-
-def test_while_the_disk_fails_lines_are_refused_as_unavailable_and_then_all_goes_on(daemon, receiver):
-    is_mended = threading.Event()
-
-    def hold(request, number):
-        is_mended.wait(30)
-        return OK
-
-    taken = receiver(hold)
-    running = daemon(hook("one", taken.port)).start()
-    client = running.client()
-    first = client.ask(b'{"type":"a","data":1}\n')
-    taken.wait(1)
-    big = json.dumps({"type": "a", "data": "x" * 100_000}).encode() + b"\n"
-    # the kernel refuses every write beyond this size of a file, as a disk with a fault would
-    _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (16 << 10, hard))
-    end = time.monotonic() + 1.5  # checkpoints and the marker come round meanwhile
-    while time.monotonic() < end:
-        assert client.ask(big)["error"]["code"] == "unavailable"
-    assert running.get("/-/ready").status == 503
-    assert running.get("/-/healthy").status == 200
-    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
-    is_mended.set()
-    wait_for(lambda: running.get("/-/ready").status == 200, 10, running.log)
-    last = client.ask(big)
-    taken.wait(2)
-    running.settled()
-    assert [delivery["status"] for delivery in running.deliveries("one")] == ["succeeded"] * 2
-    assert set(taken.ids()) == {first["id"], last["id"]}
-    assert running.end() == 0

@@ -135,9 +135,7 @@ def test_a_reload_adds_changes_and_removes_webhooks_and_disturbs_no_other(daemon
     taken.wait(3)
     waiting = running.deliveries("removed")[0]["id"]
     wait_for(lambda: running.get(f"/v1/deliveries/{waiting}").json["attempt_count"] == 1)
-    running.hooks.write_text(
-        hook("kept", taken.port) + changed.replace("/changed", "/moved") + hook("added", taken.port)
-    )
+    running.rewrite(hook("kept", taken.port) + changed.replace("/changed", "/moved") + hook("added", taken.port))
     running.tell(signal.SIGHUP)
     running.logged("reloaded")
     wait_for(lambda: running.get(f"/v1/deliveries/{waiting}").json["status"] == "cancelled")
@@ -162,7 +160,7 @@ def test_after_any_mistake_a_reload_applies_nothing_and_tells_every_one(daemon, 
     running = daemon(hook("one", taken.port), 'events.max_size = "2KiB"\n').start()
     assert running.metric("hookrelay_config_last_reload_successful") == 1
     good, settings = running.hooks.read_text(), running.config.read_text()
-    running.hooks.write_text(good + hook("two", taken.port) + 'colour = "red"\nretry = "soon"\n')
+    running.rewrite(good + hook("two", taken.port) + 'colour = "red"\nretry = "soon"\n')
     running.config.write_text(settings.replace("2KiB", "4KiB"))
     running.tell(signal.SIGHUP)
     running.logged("reload_refused")
@@ -172,7 +170,7 @@ def test_after_any_mistake_a_reload_applies_nothing_and_tells_every_one(daemon, 
     assert running.submit(GOOD)[0]["deliveries"] == 1
     long = b'{"type":"a","data":"%b"}' % (b"x" * 3000)
     assert running.submit(long)[0]["error"]["code"] == "too_large"
-    running.hooks.write_text(good + hook("two", taken.port))
+    running.rewrite(good + hook("two", taken.port))
     running.tell(signal.SIGHUP)
     running.logged("reloaded")
     assert running.metric("hookrelay_config_last_reload_successful") == 1
@@ -184,9 +182,10 @@ def test_ten_hups_in_a_row_and_a_sigterm_behind_them_are_obeyed(daemon, receiver
     taken = receiver()
     running = daemon(hook("one", taken.port)).start()
     for number in range(10):
-        running.hooks.write_text(hook("one", taken.port) + hook(f"more{number}", taken.port))
+        running.rewrite(hook("one", taken.port) + hook(f"more{number}", taken.port))
         running.tell(signal.SIGHUP)
         (said,) = running.submit(GOOD)
         assert said["deliveries"] in (1, 2)
     assert running.end() == 0
+    assert running.log().count('"reloaded"') >= 1
     assert "Traceback" not in running.log()

@@ -91,7 +91,8 @@ def _attempt(
         "duration_ms": round(attempt.duration_us / 1000, 3),
         "response_code": attempt.response_code,
         "response_headers": _fields(attempt.response_head),
-        "response_body": None if attempt.response_body is None else attempt.response_body.decode("utf-8", "replace"),
+        # no head, no answer: its body is none rather than an empty one
+        "response_body": (attempt.response_body or b"").decode("utf-8", "replace") if attempt.response_head else None,
         "request_headers": None
         if webhook is None
         else shown_headers(webhook, __version__, event, attempt.number, attempt.started_ms),

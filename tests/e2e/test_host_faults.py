@@ -1,0 +1,69 @@
+"""What the host does to a running daemon: it charges nobody, refuses what it must, and is well soon after."""
+
+import json
+import resource
+import threading
+import time
+from pathlib import Path
+
+from rig import GOOD, OK, hook, wait_for
+
+
+def test_while_the_disk_fails_lines_are_refused_as_unavailable_and_then_all_goes_on(daemon, receiver):
+    is_mended = threading.Event()
+
+    def hold(request, number):
+        is_mended.wait(30)
+        return OK
+
+    taken = receiver(hold)
+    running = daemon(hook("one", taken.port)).start()
+    client = running.client()
+    first = client.ask(b'{"type":"a","data":1}\n')
+    taken.wait(1)
+    big = json.dumps({"type": "a", "data": "x" * 100_000}).encode() + b"\n"
+    # the kernel refuses every write beyond this size of a file, as a disk with a fault would
+    _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (16 << 10, hard))
+    end = time.monotonic() + 1.5  # checkpoints and the marker come round meanwhile
+    while time.monotonic() < end:
+        assert client.ask(big)["error"]["code"] == "unavailable"
+    assert running.get("/-/ready").status == 503
+    assert running.get("/-/healthy").status == 200
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    is_mended.set()
+    wait_for(lambda: running.get("/-/ready").status == 200, 10, running.log)
+    last = client.ask(big)
+    taken.wait(2)
+    running.settled()
+    assert [delivery["status"] for delivery in running.deliveries("one")] == ["succeeded"] * 2
+    assert set(taken.ids()) == {first["id"], last["id"]}
+    assert running.end() == 0
+
+
+def test_without_descriptors_attempts_end_as_local_fault_and_all_is_well_after(daemon, receiver):
+    taken = receiver()
+    running = daemon(hook("one", taken.port, max_in_flight=20, retry=[])).start()
+    client = running.client()
+    client.ask(GOOD + b"\n")
+    taken.wait(1)
+    pid = running.process.pid
+    highest = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, hard))
+    client.send((GOOD + b"\n") * 200)
+    answers = client.answers()
+    ids = {next(answers)["id"] for _ in range(200)}
+    wait_for(lambda: '"local_fault"' in running.log(), told=running.log)
+    waiting = running.client()  # in the kernel's queue: there is no descriptor for it
+    waiting.send(GOOD + b"\n")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert next(waiting.answers())["deliveries"] == 1
+    running.settled(5)
+    assert ids <= taken.ids().keys()
+    assert running.metric('hookrelay_local_faults_total{kind="attempt"}') > 0
+    # one attempt is all that the schedule has: none of them was used up by a fault of ours
+    assert running.metric('hookrelay_deliveries_total{result="succeeded"}') == 202
+    assert running.metric('hookrelay_deliveries_total{result="failed"}') == 0
+    assert "dns_error" not in running.log()
+    assert running.end() == 0
