@@ -4,7 +4,7 @@ Values only: what is decided about them stands in `rules/`, how they are kept in
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -122,6 +122,17 @@ class WebhookFields(Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
     metadata: dict[str, Any] = {}
 
 
+class Trust(NamedTuple):
+    """What TLS to a webhook rests on beside the system's authorities and `egress.ca_file`: paths of PEM files."""
+
+    ca_file: str | None = None
+    """Authorities that are trusted as well."""
+    cert_file: str | None = None
+    """What hookrelay shows a receiver that asks for a certificate, with the chain."""
+    key_file: str | None = None
+    """The key of `cert_file`; None where it stands in that file too."""
+
+
 class Webhook(Struct, frozen=True, kw_only=True):
     """A subscription in force: every default filled in, every text turned into its value."""
 
@@ -146,6 +157,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     secrets: tuple[bytes, ...]
     """Keys that sign, newest first."""
+    trust: Trust | None = None
     source: str = "api"
     created_ms: int = 0
     updated_ms: int = 0

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import trio
 
+from hookrelay.model import Trust
 from hookrelay.net.failure import AttemptFailure, of_os_error
 from hookrelay.net.http1 import Connection
 
@@ -28,6 +29,7 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int
+    trust: Trust | None = None
 
 
 class Address(NamedTuple):
