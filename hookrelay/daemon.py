@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 from msgspec import structs
@@ -18,15 +17,16 @@ from msgspec import structs
 from hookrelay import __version__
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
+from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
-from hookrelay.model import ConfigError, Webhook
+from hookrelay.model import ConfigError
 from hookrelay.net import lines, listen, serve
 from hookrelay.net.dial import Dialer
-from hookrelay.rules.match import Catalog
+from hookrelay.registry import Registry
 from hookrelay.store import open as opening
-from hookrelay.store import queue, webhooks
+from hookrelay.store import queue
 from hookrelay.store.db import Store
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.metrics import Metrics
@@ -38,7 +38,6 @@ DOORS_S = 2.0
 """How long answers that are owed to clients may take."""
 HURRY_S = 0.5
 """After a second SIGTERM."""
-CANCEL_STEP = 500
 SWITCH_INTERVAL_S = 0.0005
 """How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -54,13 +53,12 @@ class Daemon:
         self._reread = reread
         self._log = log
         self._metrics = Metrics()
-        self._catalog = Catalog(())
         self._stopping = trio.Event()
         self._is_ready = False
         self._store: Store
         self._ingest: Ingest
         self._dispatcher: Dispatcher
-        self._root: trio.Nursery
+        self._registry: Registry
         self._doors_scope: trio.CancelScope | None = None
 
     async def run(self, *, accept_loss: bool = False) -> None:
@@ -81,10 +79,9 @@ class Daemon:
                 await keeping.start(self._store.run)
                 try:
                     async with trio.open_nursery() as root:
-                        self._root = root
                         await self._prepare()
                         root.start_soon(self._obey, signals)
-                        root.start_soon(self._cancel_leftovers)
+                        root.start_soon(self._registry.run)
                         await self._relay(started)
                         root.cancel_scope.cancel()
                 finally:
@@ -92,9 +89,10 @@ class Daemon:
         self._log.info("stopped")
 
     async def _relay(self, started: float) -> None:
+        backlogs = await self._store.read(queue.backlogs)
         standings = await self._store.read(queue.standings)
         async with trio.open_nursery() as relay:
-            await relay.start(self._dispatcher.run, standings)
+            await relay.start(self._dispatcher.run, backlogs, standings)
             async with trio.open_nursery() as doors:
                 self._doors_scope = doors.cancel_scope
                 await self._open_doors(doors)
@@ -104,7 +102,7 @@ class Daemon:
                     version=__version__,
                     events=str(self._config.events.socket),
                     api=[str(place) for place in self._config.api.listen],
-                    webhooks=len(self._catalog.by_seq),
+                    webhooks=len(self._registry.catalog.by_seq),
                     pending=self._dispatcher.pending(),
                     took_s=round(time.monotonic() - started, 3),
                 )
@@ -113,20 +111,30 @@ class Daemon:
             self._dispatcher.stop(DRAIN_S)
 
     async def _prepare(self) -> None:
-        config = self._config
-        self._catalog, _ = await self._declare(self._files_say)
+        config, store = self._config, self._store
         dialer = Dialer(vet=_allow_all, ca_file=str(config.egress.ca_file) if config.egress.ca_file else None)
-        self._dispatcher = Dispatcher(
-            self._store, dialer, self._catalog.by_seq.values(), metrics=self._metrics, log=self._log, wall=time.time
+        outside = Outside(
+            store=store,
+            metrics=self._metrics,
+            log=self._log,
+            wall=time.time,
+            announce=lambda type, data: self._ingest.announce(type, data),
+            disable_after_s=config.delivery.disable_after_s,
+        )
+        registry = self._registry = Registry(store, self._log, time.time)
+        dispatcher = self._dispatcher = Dispatcher(
+            outside, dialer, max_connections=config.delivery.max_connections, disabled=registry.show_disabled
         )
         self._ingest = Ingest(
-            self._store,
-            self._catalog,
+            store,
+            registry.catalog,
             _ingest_limits(config),
-            offer=self._dispatcher.offer,
+            offer=dispatcher.offer,
             metrics=self._metrics,
             wall=time.time,
         )
+        registry.attach(self._ingest, dispatcher)
+        registry.put_in_force(await registry.prepare(self._files_say))
         self._metrics.reload_at = time.time()
         self._connect_gauges(dialer)
 
@@ -144,17 +152,18 @@ class Daemon:
             "active": 0,
             "paused": 0,
             "disabled": 0,
-            **Counter(webhook.status for webhook in self._catalog.by_seq.values()),
+            **Counter(webhook.status for webhook in self._registry.catalog.by_seq.values()),
         }
         metrics.per_webhook = self._by_webhook
 
-    def _by_webhook(self) -> Sequence[tuple[str, int, float]]:
-        if len(self._catalog.by_seq) > self._config.metrics.per_webhook_limit:
+    def _by_webhook(self) -> Sequence[tuple[str, int, float, bool]]:
+        if len(self._registry.catalog.by_seq) > self._config.metrics.per_webhook_limit:
             return ()
-        rows = {webhook.id: (webhook.id, 0, 0.0) for webhook in self._catalog.by_seq.values()}
-        for webhook, pending, overdue in self._dispatcher.overdue():
-            rows[webhook.id] = (webhook.id, pending, overdue)
-        return tuple(rows.values())
+        waiting = {webhook.seq: (pending, overdue) for webhook, pending, overdue in self._dispatcher.overdue()}
+        return [
+            (webhook.id, *waiting.get(webhook.seq, (0, 0.0)), self._dispatcher.is_up(webhook))
+            for webhook in self._registry.catalog.by_seq.values()
+        ]
 
     async def _open_doors(self, doors: trio.Nursery) -> None:
         events = self._config.events
@@ -178,7 +187,7 @@ class Daemon:
         app = build(
             Parts(
                 store=self._store,
-                catalog=lambda: self._catalog,
+                catalog=lambda: self._registry.catalog,
                 metrics=self._metrics,
                 hosts=lambda: self._config.api.hosts,
                 is_ready=lambda: self._is_ready and self._store.trouble is None,
@@ -220,56 +229,17 @@ class Daemon:
             )
             self._metrics.reload_successful = False
             return False
-        catalog, removed = await self._declare(loaded.webhooks)
+        prepared = await self._registry.prepare(loaded.webhooks)
         self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
         fixed = _needing_restart(self._config, loaded.config)
         self._config = _with_fixed(loaded.config, self._config)
-        self._catalog = self._ingest.catalog = catalog
         self._ingest.limits = _ingest_limits(self._config)
-        self._dispatcher.replace_webhooks(catalog.by_seq.values())
+        self._registry.put_in_force(prepared)
         self._metrics.reload_successful, self._metrics.reload_at = True, time.time()
-        self._log.info("reloaded", webhooks=len(catalog.by_seq), removed=len(removed))
+        self._log.info("reloaded", webhooks=len(prepared.catalog.by_seq), removed=len(prepared.removed))
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
-        for seq in removed:
-            self._root.start_soon(self._cancel_waiting, seq)
         return True
-
-    async def _declare(self, said: Sequence[Webhook]) -> tuple[Catalog, list[int]]:
-        declared = [webhooks.Declared(w.id, w.tenant, w.source, _definition(w)) for w in said]
-        known, removed = await self._store.change(webhooks.declare, declared, _now_ms())
-        in_force = [
-            structs.replace(
-                webhook,
-                seq=row.seq,
-                status=row.status,
-                disabled_reason=row.disabled_reason,
-                created_ms=row.created_ms,
-                updated_ms=row.updated_ms,
-            )
-            for webhook, row in zip(said, known, strict=True)
-        ]
-        return Catalog(in_force), removed
-
-    async def _cancel_leftovers(self) -> None:
-        for seq in await self._store.read(webhooks.removed_with_work):
-            await self._cancel_waiting(seq)
-
-    async def _cancel_waiting(self, seq: int) -> None:
-        """End what waits for a removed webhook, in steps that delay nobody's commit; what is in flight goes on."""
-        await self._dispatcher.lane_closed(seq)
-        total = misses = 0
-        # twice: an event that still saw the webhook may be in the batch of the first look
-        while misses < 2 and seq not in self._catalog.by_seq:
-            count = await self._store.change(queue.cancel_waiting, seq, _now_ms(), CANCEL_STEP)
-            misses += not count
-            total += count
-            if count:
-                self._dispatcher.forget(seq, count)
-        if seq in self._catalog.by_seq:
-            self._dispatcher.look_again(seq)
-        if total:
-            self._log.warning("deliveries_cancelled", count=total, detail="their webhook was removed")
 
 
 def _now_ms() -> int:
@@ -278,22 +248,6 @@ def _now_ms() -> int:
 
 def _allow_all(origin: object, addresses: object) -> None:
     """Where the egress policy will be asked."""
-
-
-def _definition(webhook: Webhook) -> dict[str, Any]:
-    """A webhook as it is kept beside its deliveries: no secret, and no header's value."""
-    return {
-        "url": webhook.url,
-        "events": webhook.events,
-        "description": webhook.description,
-        "rate_limit": webhook.rate_limit,
-        "max_in_flight": webhook.max_in_flight,
-        "timeout_s": webhook.timeout_s,
-        "retry": webhook.retry,
-        "headers": [name for name, _ in webhook.headers],
-        "ordered": webhook.ordered,
-        "metadata": webhook.metadata,
-    }
 
 
 def _ingest_limits(config: Config) -> IngestLimits:

@@ -1,75 +1,134 @@
 """One attempt: sign, post, judge, record."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import trio
+from msgspec import Struct
 
 from hookrelay import __version__
-from hookrelay.model import Delivery, Outcome, Verdict, Webhook
+from hookrelay.model import OPERATORS, Delivery, Outcome, Verdict, Webhook
 from hookrelay.net.post import Poster
+from hookrelay.rules.health import HEALTHY, Health, after
 from hookrelay.rules.payload import body
-from hookrelay.rules.retry import judge
+from hookrelay.rules.retry import judge, retry_after_s
 from hookrelay.rules.sign import Envelope
 from hookrelay.store import queue
 from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.units import format_time
 
 Recorded = Callable[[Delivery, Verdict, object], None]
-"""Told once an attempt and its verdict are on disk; the last argument is an exception where they could not be."""
-
+"""Told once an attempt and its verdict are on disk; the last argument is what the store answers, or an exception."""
+Announce = Callable[[str, Mapping[str, object]], None]
+"""`announce(event type, data)`: tell operators (`ingest.Ingest.announce`)."""
 
 _SUCCEEDED = judge(Outcome(0, 0.0), 0, (0.0,), 0, 0.0)
 """What nearly all attempts come to, judged once."""
 
 
+class Outside(Struct, frozen=True):
+    """What an attempt needs of the rest of the daemon."""
+
+    store: Store
+    metrics: Metrics
+    log: Logger
+    wall: Callable[[], float]
+    """Unix seconds; may jump."""
+    announce: Announce
+    disable_after_s: float | None = None
+    """How long a webhook may only fail until it is disabled; None: for ever."""
+    roll: Callable[[], float] = random.random
+
+
 class Deliverer:
     """What every attempt to one webhook needs. Knows neither lanes nor connections but the one it is handed."""
 
-    def __init__(
-        self,
-        webhook: Webhook,
-        store: Store,
-        *,
-        metrics: Metrics,
-        log: Logger,
-        wall: Callable[[], float],
-        roll: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, webhook: Webhook, outside: Outside, health: Health = HEALTHY) -> None:
         self.webhook = webhook
+        self.health = health
+        """How the webhook does after all attempts that were recorded so far; moments by the loop's clock."""
+        self.is_current = True
+        """Whether the webhook is still the one that customers know: an answer to an older one says nothing of it."""
+        self._outside = outside
         self._envelope = Envelope(webhook, __version__)
-        self._store = store
-        self._metrics = metrics
-        self._log = log
-        self._wall = wall
-        self._roll = roll
         self._outcome_keys: dict[str, tuple[str, str]] = {}
 
     async def deliver(self, delivery: Delivery, poster: Poster, scope: trio.CancelScope) -> Outcome:
         """Post the delivery; the outcome is not recorded yet. Cancelled by `scope`: ask the poster what it came to."""
         event = delivery.event
         text = body(event)
-        now = self._wall()
+        now = self._outside.wall()
         head = self._envelope.head(event, text, delivery.attempt_count + 1, int(now))
         return await poster.post(head + text, int(now * 1000), scope)
 
-    def record(self, delivery: Delivery, outcome: Outcome, recorded: Recorded) -> None:
-        """Judge the outcome and have both written; returns at once, `recorded` is told when both are on disk."""
-        now_ms = int(self._wall() * 1000)
-        if outcome.error is None and not delivery.strikes:
+    def record(self, delivery: Delivery, outcome: Outcome, begun_s: float, recorded: Recorded) -> None:
+        """Judge the outcome of an attempt that began at `begun_s`, for the delivery and for the webhook.
+
+        Returns at once with both on their way to the disk; `recorded` is told when they are there.
+        """
+        now_ms = int(self._outside.wall() * 1000)
+        standing = None
+        if outcome.error is None and not delivery.strikes and self.health is HEALTHY:
             verdict = _SUCCEEDED
         else:
-            verdict = judge(outcome, delivery.strikes, self.webhook.delays, now_ms, self._roll())
-        result = queue.Result(delivery.seq, delivery.attempt_count + 1, outcome, verdict)
-        self._store.enqueue(queue.record, (result,), partial(recorded, delivery, verdict), keep=True)
+            verdict, standing = self._judge(delivery, outcome, begun_s, now_ms)
+        webhook = self.webhook
+        result = queue.Result(
+            delivery.seq,
+            delivery.attempt_count + 1,
+            outcome,
+            verdict,
+            webhook.seq,
+            delivery.chain,
+            webhook.ordered,
+            standing,
+        )
+        store = self._outside.store
+        store.enqueue(queue.record, (result,), partial(recorded, delivery, verdict), keep=True)
+        if delivery.chain is not None:
+            store.hurry()  # the next of the chain waits for it
         self._count(delivery, outcome, verdict, now_ms)
         if outcome.error is not None:
-            self._tell(delivery, outcome, verdict)
+            self._tell(delivery, outcome, verdict, now_ms)
+        if standing is not None and standing.disabled is not None:
+            self._tell_disabled(standing, now_ms)
+
+    def _judge(
+        self, delivery: Delivery, outcome: Outcome, begun_s: float, now_ms: int
+    ) -> tuple[Verdict, queue.Standing | None]:
+        before, now_s = self.health, trio.current_time()
+        webhook = self.webhook
+        if not self.is_current:
+            return judge(outcome, delivery.strikes, webhook.delays, now_ms, self._outside.roll()), None
+        self.health = health = after(
+            before,
+            outcome,
+            begun_s=begun_s,
+            now_s=now_s,
+            most=webhook.max_in_flight,
+            delays=webhook.delays,
+            disable_after_s=self._outside.disable_after_s,
+            retry_after_s=None if outcome.error is None else retry_after_s(outcome.response_head, now_ms / 1000),
+            is_counted=not delivery.event.test,
+        )
+        held_until_ms = now_ms + round((health.held_until_s - now_s) * 1000) if health.held_until_s > now_s else None
+        verdict = judge(outcome, delivery.strikes, webhook.delays, now_ms, self._outside.roll(), held_until_ms or 0)
+        standing = None
+        if (health.failures, health.held_until_s) != (before.failures, before.held_until_s):
+            since_s = health.failing_since_s
+            standing = queue.Standing(
+                health.failures,
+                None if since_s is None else now_ms - round((now_s - since_s) * 1000),
+                held_until_ms,
+                health.disabled if before.disabled is None else None,
+            )
+        return verdict, standing
 
     def _count(self, delivery: Delivery, outcome: Outcome, verdict: Verdict, now_ms: int) -> None:
-        metrics = self._metrics
+        metrics = self._outside.metrics
         name = outcome.error or "success"
         metrics.attempts[name] += 1
         key = self._outcome_keys.get(name)
@@ -84,16 +143,60 @@ class Deliverer:
         elif outcome.error == "local_fault":
             metrics.local_faults["attempt"] += 1
 
-    def _tell(self, delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:
-        self._log.log(
-            30 if verdict.state == "failed" else 20,
-            "delivery_failed" if verdict.state == "failed" else "attempt_failed",
-            delivery=self._store.ids.make("dlv", delivery.event.created_ms, delivery.seq),
-            event_id=delivery.event.id,
-            webhook=self.webhook.id,
+    def _tell(self, delivery: Delivery, outcome: Outcome, verdict: Verdict, now_ms: int) -> None:
+        has_failed = verdict.state == "failed"
+        event, webhook = delivery.event, self.webhook
+        id = self._outside.store.ids.make("dlv", event.created_ms, delivery.seq)
+        self._outside.log.log(
+            30 if has_failed else 20,
+            "delivery_failed" if has_failed else "attempt_failed",
+            delivery=id,
+            event_id=event.id,
+            webhook=webhook.id,
             attempt=delivery.attempt_count + 1,
             error=outcome.error,
             detail=outcome.detail,
             response_code=outcome.response_code,
             next_attempt_ms=verdict.due_ms,
+        )
+        if has_failed and event.tenant != OPERATORS:  # a failed announcement is not announced in turn
+            self._outside.announce(
+                "hookrelay.delivery.failed",
+                {
+                    "delivery_id": id,
+                    "event_id": event.id,
+                    "event_type": event.type,
+                    "webhook_id": webhook.id,
+                    "tenant": webhook.tenant,
+                    "attempt_count": delivery.attempt_count + 1,
+                    "response_code": outcome.response_code,
+                    "error": {"code": outcome.error, "detail": outcome.detail},
+                    "created_at": format_time(event.created_ms),
+                    "failed_at": format_time(now_ms),
+                },
+            )
+
+    def _tell_disabled(self, standing: queue.Standing, now_ms: int) -> None:
+        webhook = self.webhook
+        self._outside.log.warning(
+            "webhook_disabled",
+            webhook=webhook.id,
+            tenant=webhook.tenant,
+            source=webhook.source,
+            reason=standing.disabled,
+            failures=standing.failures,
+            detail="its deliveries are held until it is active again",
+        )
+        self._outside.announce(
+            "hookrelay.webhook.disabled",
+            {
+                "webhook_id": webhook.id,
+                "tenant": webhook.tenant,
+                "description": webhook.description,
+                "source": webhook.source,
+                "reason": standing.disabled,
+                "failures": standing.failures,
+                "failing_since": None if standing.failing_since_ms is None else format_time(standing.failing_since_ms),
+                "disabled_at": format_time(now_ms),
+            },
         )

@@ -1,14 +1,15 @@
 """A submission in, a receipt out: the receipt means that the event, its deliveries and its key are on disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import trio
 
-from hookrelay.model import Delivery, Event, Refused, Submission
+from hookrelay.model import OPERATORS, Delivery, Event, Refused, Submission, Webhook
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.payload import parse
 from hookrelay.store import events
+from hookrelay.store.chains import BLOCKED_MS, WHOLE
 from hookrelay.store.db import Store
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_size, format_time
@@ -67,7 +68,9 @@ class Ingest:
         now_ms = int(self._wall() * 1000)
         for line in lines:
             try:
-                entry = self._entry(self._parse(line), now_ms)
+                submission = self._parse(line)
+                self._check_room()
+                entry = self._entry(submission, now_ms)
             except Refused as refused:
                 self._metrics.events["refused"] += 1
                 answers.append(error_line(refused))
@@ -87,6 +90,10 @@ class Ingest:
         else:
             answered(b"".join(answers))
 
+    def _check_room(self) -> None:
+        if self._store.is_low:
+            raise Refused("store_full", "the disk has too little room left: send the event again when there is some")
+
     def _parse(self, line: bytes | None) -> Submission:
         limits = self.limits
         if line is None:
@@ -96,10 +103,9 @@ class Ingest:
         return parse(line, max_size=limits.max_size, known_types=limits.known_types)
 
     def _entry(self, submission: Submission, now_ms: int) -> events.Entry:
-        if self._store.is_low:
-            raise Refused("store_full", "the disk has too little room left: send the event again when there is some")
         tenant, event_type = submission.tenant, submission.type
-        webhooks = tuple([webhook.seq for webhook in self.catalog.wanting(tenant, event_type)])
+        wanting = self.catalog.wanting(tenant, event_type)
+        webhooks = tuple([webhook.seq for webhook in wanting])
         seq, first = self._store.take_numbers(len(webhooks))
         if now_ms != self._now_ms:
             self._now_ms, self._now_text = now_ms, format_time(now_ms)
@@ -125,7 +131,7 @@ class Ingest:
                 submission.data,
                 now_ms - int(self.limits.window_s * 1000),
             )
-        return events.Entry(event, key, webhooks, first)
+        return events.Entry(event, key, webhooks, first, _chains(wanting, submission))
 
     def _write(
         self,
@@ -156,9 +162,44 @@ class Ingest:
             return b'{"id":"%b","deliveries":%d,"duplicate":true}\n' % (event_id.encode(), outcome.deliveries)
         self._metrics.events["accepted"] += 1
         event = entry.event
-        for number, webhook in enumerate(entry.webhooks, entry.first_delivery):
-            self._offer(webhook, Delivery(number, event, 0, 0, event.created_ms))
+        if entry.chains is None:
+            for number, webhook in enumerate(entry.webhooks, entry.first_delivery):
+                self._offer(webhook, Delivery(number, event, 0, 0, event.created_ms))
+        else:
+            for number, (webhook, chain) in enumerate(zip(entry.webhooks, entry.chains, strict=True)):
+                delivery = entry.first_delivery + number
+                due_ms = BLOCKED_MS + delivery if delivery in outcome.blocked else event.created_ms
+                self._offer(webhook, Delivery(delivery, event, 0, 0, due_ms, chain))
         return b'{"id":"%b","deliveries":%d}\n' % (event.id.encode(), outcome.deliveries)
+
+    # --- what hookrelay itself has to tell ----------------------------------------------------------------------
+
+    def announce(self, type: str, data: Mapping[str, object]) -> None:
+        """Tell operators by an event of the tenant `hookrelay`, where they have a webhook that wants it.
+
+        What is announced in the same turn of the loop as its cause is stored in the same commit.
+        """
+        if self.catalog.wanting(OPERATORS, type):
+            entry = self._entry(Submission(type, msgspec.json.encode(data), OPERATORS), int(self._wall() * 1000))
+
+            def stored(results: Sequence[events.Receipt | Refused] | BaseException) -> None:
+                if isinstance(results, BaseException):
+                    raise results
+                self._answer(entry, results[0])
+
+            self._store.enqueue(events.insert, [entry], stored, keep=True)
+
+
+def _chains(wanting: Sequence[Webhook], submission: Submission) -> tuple[str | None, ...] | None:
+    """What each delivery may not overtake; None where that is nothing."""
+    key = submission.ordering_key
+    if key is None:
+        for webhook in wanting:
+            if webhook.ordered:
+                break
+        else:
+            return None
+    return tuple([WHOLE if webhook.ordered else key for webhook in wanting])
 
 
 def error_line(refused: Refused) -> bytes:

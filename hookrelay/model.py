@@ -11,6 +11,9 @@ from msgspec import Struct
 DeliveryState = Literal["pending", "succeeded", "failed", "cancelled"]
 """What the store knows. `held` is how a pending delivery of a paused or disabled webhook is shown."""
 
+OPERATORS = "hookrelay"
+"""The tenant whose webhooks hear what hookrelay itself has to tell."""
+
 WebhookStatus = Literal["active", "paused", "disabled"]
 
 AttemptError = Literal[
@@ -75,6 +78,8 @@ class Delivery(Struct, frozen=True, gc=False):
     strikes: int = 0
     """Attempts that the receiver is to blame for: the index into the retry schedule."""
     due_ms: int = 0
+    chain: str | None = None
+    """What it may not overtake: the deliveries of its webhook with the same chain (`store.chains`)."""
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -158,6 +163,8 @@ class Webhook(Struct, frozen=True, kw_only=True):
     secrets: tuple[bytes, ...]
     """Keys that sign, newest first."""
     trust: Trust | None = None
+    held: Literal["deliver", "discard"] = "deliver"
+    """What becomes of held deliveries when it becomes active again."""
     source: str = "api"
     created_ms: int = 0
     updated_ms: int = 0

@@ -10,6 +10,7 @@ import structlog
 import trio
 from builders import event, wall
 
+from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.model import Delivery, Webhook
 from hookrelay.net.dial import Dialer, Origin, Phase
@@ -209,6 +210,10 @@ class Relay:
     metrics: Metrics
     told: Sequence[Mapping[str, Any]]
     """Log lines."""
+    announced: Sequence[tuple[str, Mapping[str, Any]]]
+    """What operators are told."""
+    disabled: Sequence[Webhook]
+    """Webhooks that their receivers' answers have disabled."""
     ended: trio.Event = field(default_factory=trio.Event)
     """The dispatcher has returned."""
 
@@ -260,7 +265,12 @@ def new_store(kind: type[Store] = Store) -> Store:
 
 @asynccontextmanager
 async def relaying(
-    receiver: Receiver, *hooks: Webhook, store: Store | None = None, clock: Callable[[], float] = wall
+    receiver: Receiver,
+    *hooks: Webhook,
+    store: Store | None = None,
+    clock: Callable[[], float] = wall,
+    max_connections: int = 1000,
+    disable_after_s: float | None = 5 * 86400.0,
 ) -> AsyncIterator[Relay]:
     """A relay at work; the block's end stops it at once. A `store` that is given is the caller's, and running."""
     async with trio.open_nursery() as keeping:
@@ -271,26 +281,35 @@ async def relaying(
         assert store is not None
         metrics = Metrics()
         log, told = listening_log()
-        dispatcher = Dispatcher(store, receiver, hooks, metrics=metrics, log=log, wall=clock)
+        announced: list[tuple[str, Mapping[str, Any]]] = []
+        outside = Outside(
+            store=store,
+            metrics=metrics,
+            log=log,
+            wall=clock,
+            announce=lambda type, data: announced.append((type, data)),
+            disable_after_s=disable_after_s,
+        )
+        disabled: list[Webhook] = []
+        dispatcher = Dispatcher(outside, receiver, hooks, max_connections=max_connections, disabled=disabled.append)
         async with trio.open_nursery() as nursery:
-            relay = Relay(store, dispatcher, metrics, told)
-            await nursery.start(_run, relay, await store.read(queue.standings))
+            relay = Relay(store, dispatcher, metrics, told, announced, disabled)
+            await nursery.start(_run, relay)
             yield relay
             dispatcher.stop(0)
         if own is not None:
             own.close()
 
 
-async def _run(
-    relay: Relay, standings: Sequence[queue.Standing], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    await relay.dispatcher.run(standings, task_status=task_status)
+async def _run(relay: Relay, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    backlogs, standings = await relay.store.read(queue.backlogs), await relay.store.read(queue.standings)
+    await relay.dispatcher.run(backlogs, standings, task_status=task_status)
     relay.ended.set()
 
 
 async def declare(store: Store, hooks: Iterable[Webhook]) -> None:
     """Let the store know webhooks 1, 2, …: the history shows no delivery of one that it does not know."""
-    declared = [webhooks.Declared(hook.id, hook.tenant, hook.source, {}) for hook in hooks]
+    declared = [webhooks.Declared(hook.id, hook.tenant, hook.source, hook.status, {}) for hook in hooks]
     known, _ = await store.change(webhooks.declare, declared, 0)
     assert [row.seq for row in known] == [hook.seq for hook in hooks]
 

@@ -10,7 +10,7 @@ from doubles import Receiver, declare, listening_log, new_store
 from standardwebhooks.webhooks import Webhook as Standard
 
 from hookrelay import __version__
-from hookrelay.deliver import Deliverer
+from hookrelay.deliver import Deliverer, Outside
 from hookrelay.model import Delivery, Outcome, Verdict
 from hookrelay.net.dial import Origin
 from hookrelay.net.post import Poster
@@ -30,10 +30,26 @@ class Bench:
         self.metrics = Metrics()
         log, self.told = listening_log()
         self.answers: list[tuple[Delivery, Verdict, object]] = []
-        self.deliverer = Deliverer(HOOK, store, metrics=self.metrics, log=log, wall=wall, roll=lambda: roll)
+        self.announced: list[tuple[str, Any]] = []
+        self.deliverer = Deliverer(
+            HOOK,
+            Outside(
+                store=store,
+                metrics=self.metrics,
+                log=log,
+                wall=wall,
+                announce=lambda type, data: self.announced.append((type, data)),
+                roll=lambda: roll,
+            ),
+        )
 
     def record(self, made: Delivery, outcome: Outcome) -> None:
-        self.deliverer.record(made, outcome, lambda made, verdict, answer: self.answers.append((made, verdict, answer)))
+        self.deliverer.record(
+            made,
+            outcome,
+            trio.current_time(),
+            lambda made, verdict, answer: self.answers.append((made, verdict, answer)),
+        )
 
     async def shown(self) -> Any:
         await self.store.change(lambda conn: None)
@@ -91,9 +107,14 @@ async def test_a_request_has_the_headers_and_body_of_the_contract(autojump_clock
 async def test_a_receiver_that_checks_by_the_reference_library_is_content():
     now = int(time.time())
     receiver = Receiver()
-    deliverer = Deliverer(
-        HOOK, new_store(), metrics=Metrics(), log=listening_log()[0], wall=lambda: float(now), roll=lambda: 0.5
+    outside = Outside(
+        store=new_store(),
+        metrics=Metrics(),
+        log=listening_log()[0],
+        wall=lambda: float(now),
+        announce=lambda type, data: None,
     )
+    deliverer = Deliverer(HOOK, outside)
     poster = Poster(receiver, Origin("https", "r1.example", 443))
     with trio.CancelScope() as scope:
         await deliverer.deliver(delivery(event=event()), poster, scope)

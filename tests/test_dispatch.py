@@ -7,7 +7,7 @@ import trio
 from builders import START_S, wall, webhook
 from doubles import HANG, Receiver, declare, new_store, relaying
 
-from hookrelay.dispatch import IDLE_S
+from hookrelay.lane import IDLE_S
 from hookrelay.model import LocalTrouble
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.store import history

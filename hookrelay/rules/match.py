@@ -1,6 +1,7 @@
 """Which webhooks want an event? An immutable index over the webhooks in force; a reload builds a new one."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 
 from hookrelay.model import Webhook
 
@@ -15,6 +16,13 @@ class Catalog:
         for webhook in webhooks:
             tenants.setdefault(webhook.tenant, []).append(webhook)
         self._wishes = {tenant: _Wishes(theirs) for tenant, theirs in tenants.items()}
+
+    def with_status(self, webhook: Webhook) -> "Catalog":
+        """The same webhooks with one of them in another status, which is no part of what it wants."""
+        catalog = copy(self)
+        catalog.by_seq = {**self.by_seq, webhook.seq: webhook}
+        catalog.by_id = {**self.by_id, webhook.id: webhook}
+        return catalog
 
     def wanting(self, tenant: str, type: str) -> tuple[Webhook, ...]:
         """The tenant's webhooks that want events of `type`: each once, in the catalogue's order."""

@@ -8,6 +8,7 @@ import apsw
 from msgspec import Struct
 
 from hookrelay.model import Event, Refused
+from hookrelay.store.chains import BLOCKED_MS, is_busy
 from hookrelay.store.rows import ManyRows
 
 
@@ -30,6 +31,8 @@ class Entry(Struct, frozen=True, gc=False):
     webhooks: tuple[int, ...]
     first_delivery: int
     """Its deliveries are numbered from here, in the order of `webhooks`."""
+    chains: tuple[str | None, ...] | None = None
+    """The chain of each delivery (`store.chains`); None where none has one."""
 
 
 class Receipt(Struct, frozen=True, gc=False):
@@ -39,6 +42,8 @@ class Receipt(Struct, frozen=True, gc=False):
     created_ms: int
     deliveries: int
     duplicate: bool
+    blocked: tuple[int, ...] = ()
+    """Those of its deliveries that wait for another one to end."""
 
 
 def idempotency_key(salt: bytes, tenant: str, key: str, event_type: str, data: bytes, valid_since_ms: int) -> Key:
@@ -57,6 +62,10 @@ _EVENTS = ManyRows(
 _DELIVERIES = ManyRows(
     "INSERT INTO delivery (seq, event, webhook, created_ms, due_ms) VALUES {values}",
     5,
+)
+_CHAINED = ManyRows(
+    "INSERT INTO delivery (seq, event, webhook, created_ms, due_ms, ordering) VALUES {values}",
+    6,
 )
 _KEYS = ManyRows(
     "INSERT OR REPLACE INTO idempotency (hash, proof, fingerprint, event, created_ms, deliveries) VALUES {values}",
@@ -77,6 +86,8 @@ def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Re
     used = _used_keys(conn, entries)
     events: list[Any] = []
     deliveries: list[Any] = []
+    chained: list[Any] = []
+    busy: set[tuple[int, str]] = set()
     keys: list[Any] = []
     answers: list[Receipt | Refused] = []
     for entry in entries:
@@ -100,13 +111,42 @@ def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Re
             event.traceparent,
             int(event.test),
         )
-        for number, webhook in enumerate(webhooks, entry.first_delivery):
-            deliveries += (number, event.seq, webhook, event.created_ms, event.created_ms)
-        answers.append(Receipt(event.seq, event.created_ms, len(webhooks), duplicate=False))
+        blocked: tuple[int, ...] = ()
+        if entry.chains is None:
+            for number, webhook in enumerate(webhooks, entry.first_delivery):
+                deliveries += (number, event.seq, webhook, event.created_ms, event.created_ms)
+        else:
+            blocked = _chain(conn, entry, entry.chains, busy, chained)
+        answers.append(Receipt(event.seq, event.created_ms, len(webhooks), duplicate=False, blocked=blocked))
     _EVENTS.run(conn, events)
     _DELIVERIES.run(conn, deliveries)
+    _CHAINED.run(conn, chained)
     _KEYS.run(conn, keys)
     return answers
+
+
+def _chain(
+    conn: apsw.Connection,
+    entry: Entry,
+    chains: tuple[str | None, ...],
+    busy: set[tuple[int, str]],
+    chained: list[Any],
+) -> tuple[int, ...]:
+    """Add the entry's deliveries to the rows of `chained`; those that have to wait for another one.
+
+    `busy` are the chains that are known to have a delivery, on disk or among the rows.
+    """
+    blocked: list[int] = []
+    event = entry.event
+    for number, (webhook, chain) in enumerate(zip(entry.webhooks, chains, strict=True), entry.first_delivery):
+        due_ms = event.created_ms
+        if chain is not None:
+            if (webhook, chain) in busy or is_busy(conn, webhook, chain):
+                due_ms = BLOCKED_MS + number
+                blocked.append(number)
+            busy.add((webhook, chain))
+        chained += (number, event.seq, webhook, event.created_ms, due_ms, chain)
+    return tuple(blocked)
 
 
 _Uses = dict[int, tuple[bytes, bytes, int, int, int]]

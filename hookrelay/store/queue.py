@@ -8,13 +8,14 @@ import apsw
 from msgspec import Struct
 
 from hookrelay.model import Delivery, Event, Ids, Outcome, Verdict
+from hookrelay.store.chains import BLOCKED_MS, free_next
 from hookrelay.store.rows import ManyRows
 
 PAGE_BYTES = 1 << 20
 """Payload that one page brings into memory at most (beyond its first row)."""
 
 
-class Standing(NamedTuple):
+class Backlog(NamedTuple):
     """What waits for one webhook: read once, at the start."""
 
     webhook: int
@@ -23,10 +24,23 @@ class Standing(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Deliveries that are due, most overdue first, and when the first of the rest is due (None: there is none)."""
+    """Deliveries that are due, first attempts first, each kind with the most overdue first."""
 
     deliveries: list[Delivery]
-    next_due_ms: int | None
+    next_first_ms: int | None
+    """When the next first attempt is due that is not on the page; None: there is none."""
+    next_retry_ms: int | None
+    """The same of the retries."""
+
+
+class Standing(NamedTuple):
+    """How a webhook does, as far as it outlives the daemon."""
+
+    failures: int = 0
+    failing_since_ms: int | None = None
+    held_until_ms: int | None = None
+    disabled: str | None = None
+    """Why it is disabled by this very outcome."""
 
 
 class Result(Struct, frozen=True, gc=False):
@@ -36,17 +50,34 @@ class Result(Struct, frozen=True, gc=False):
     number: int
     outcome: Outcome
     verdict: Verdict
+    webhook: int = 0
+    chain: str | None = None
+    is_ordered: bool = False
+    """Whether the webhook is ordered now."""
+    standing: Standing | None = None
+    """The webhook's, where this attempt has changed it."""
 
 
-def standings(conn: apsw.Connection) -> list[Standing]:
+def backlogs(conn: apsw.Connection) -> list[Backlog]:
     """One row for each webhook with pending deliveries (an index scan: 20 ms a million)."""
     return [
-        Standing(*row)
+        Backlog(*row)
         for row in conn.execute(
             "SELECT webhook, count(*), min(due_ms) FROM delivery INDEXED BY delivery_due"
             " WHERE state = 'pending' GROUP BY webhook"
         )
     ]
+
+
+def standings(conn: apsw.Connection) -> dict[int, Standing]:
+    """How the webhooks do that do not do well: read once, at the start."""
+    return {
+        row[0]: Standing(*row[1:])
+        for row in conn.execute(
+            "SELECT seq, failures, failing_since_ms, held_until_ms FROM webhook"
+            " WHERE removed_ms IS NULL AND (failures > 0 OR held_until_ms IS NOT NULL)"
+        )
+    }
 
 
 def due(conn: apsw.Connection, ids: Ids, webhook: int, now_ms: int, taken: Collection[int], limit: int) -> Page:
@@ -55,21 +86,37 @@ def due(conn: apsw.Connection, ids: Ids, webhook: int, now_ms: int, taken: Colle
     `taken` are the rows that the lane has in memory: in flight is a fact of memory, never of the store.
     """
     found: list[Delivery] = []
-    size = 0
+    left_out = json.dumps(list(taken))
+    next_first_ms = _due(conn, ids, (webhook, 0, left_out, limit + 1), now_ms, limit, found)
+    next_retry_ms = _due(conn, ids, (webhook, 1, left_out, limit - len(found) + 1), now_ms, limit, found)
+    return Page(found, next_first_ms, next_retry_ms)
+
+
+def _due(
+    conn: apsw.Connection,
+    ids: Ids,
+    which: tuple[int, int, str, int],
+    now_ms: int,
+    limit: int,
+    found: list[Delivery],
+) -> int | None:
+    """Add what is due of one kind to `found`, which gets no more than a page; when the first of the rest is due."""
+    size = sum([len(delivery.event.data) for delivery in found])
     # the rows left out are dropped by the index alone, before their payload is touched
     rows = conn.execute(
-        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, e.seq, e.created_ms, e.type, e.tenant, e.timestamp,"
-        " e.data, e.ordering_key, e.traceparent, e.test"
+        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, d.ordering, e.seq, e.created_ms, e.type, e.tenant,"
+        " e.timestamp, e.data, e.ordering_key, e.traceparent, e.test"
         " FROM delivery AS d INDEXED BY delivery_due CROSS JOIN event AS e ON e.seq = d.event"
-        " WHERE d.webhook = ? AND d.state = 'pending' AND d.seq NOT IN (SELECT value FROM json_each(?))"
-        " ORDER BY d.due_ms LIMIT ?",
-        (webhook, json.dumps(list(taken)), limit + 1),
+        " WHERE d.webhook = ? AND (d.strikes > 0) = ? AND d.state = 'pending'"
+        " AND d.seq NOT IN (SELECT value FROM json_each(?)) ORDER BY d.due_ms LIMIT ?",
+        which,
     )
     for (
         due_ms,
         seq,
         attempts,
         strikes,
+        chain,
         event_seq,
         created_ms,
         kind,
@@ -81,12 +128,13 @@ def due(conn: apsw.Connection, ids: Ids, webhook: int, now_ms: int, taken: Colle
         test,
     ) in rows:
         if due_ms > now_ms or len(found) == limit or size > PAGE_BYTES:
-            return Page(found, due_ms)
+            rest_ms: int = due_ms
+            return rest_ms
         size += len(data)
         event_id = ids.make("evt", created_ms, event_seq)
         event = Event(event_seq, created_ms, event_id, kind, tenant, timestamp, data, order, trace, bool(test))
-        found.append(Delivery(seq, event, attempts, strikes, due_ms))
-    return Page(found, None)
+        found.append(Delivery(seq, event, attempts, strikes, due_ms, chain))
+    return None
 
 
 _RECORD = ManyRows(
@@ -107,13 +155,15 @@ _ATTEMPTS = ManyRows(
 )
 
 
-def record(conn: apsw.Connection, results: Sequence[Result]) -> list[None]:
-    """Write attempts into the history and their verdicts onto their deliveries.
+def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]:
+    """Write attempts into the history, their verdicts onto their deliveries, and what they say of their webhooks.
 
-    A delivery that was cancelled meanwhile stays cancelled; its attempt is in the history all the same.
+    A delivery that was cancelled meanwhile stays cancelled; its attempt is in the history all the same. Answers, for
+    each, when the delivery is due that waited for this one to end; None where none did.
     """
     updates: list[Any] = []
     attempts: list[Any] = []
+    answers: list[int | None] = [None] * len(results)
     for result in results:
         seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
         told_by_delivery = number == 1 and outcome.error is None
@@ -150,14 +200,49 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[None]:
             )
     _RECORD.run(conn, updates)
     _ATTEMPTS.run(conn, attempts)
-    return [None] * len(results)
+    for index, result in enumerate(results):
+        if (result.is_ordered or result.chain is not None) and result.verdict.state != "pending":
+            answers[index] = free_next(conn, result.webhook, result.chain, result.is_ordered)
+        if result.standing is not None:
+            _stand(conn, result.webhook, result.standing, result.outcome.started_ms)
+    return answers
+
+
+def _stand(conn: apsw.Connection, webhook: int, standing: Standing, now_ms: int) -> None:
+    conn.execute(
+        "UPDATE webhook SET failures = ?, failing_since_ms = ?, held_until_ms = ? WHERE seq = ?",
+        (standing.failures, standing.failing_since_ms, standing.held_until_ms, webhook),
+    )
+    if standing.disabled is not None:
+        conn.execute(
+            "UPDATE webhook SET status = 'disabled', disabled_reason = ?, updated_ms = ?"
+            " WHERE seq = ? AND status = 'active'",
+            (standing.disabled, now_ms, webhook),
+        )
 
 
 def cancel_waiting(conn: apsw.Connection, webhook: int, now_ms: int, limit: int) -> int:
-    """Cancel up to `limit` pending deliveries of a removed webhook; how many it was."""
+    """Cancel up to `limit` pending deliveries of a webhook; how many it was.
+
+    Those that wait for others go before these: wherever it stops, what is left of a chain has its free delivery.
+    """
+    for is_retry in (0, 1):
+        conn.execute(
+            "UPDATE delivery SET state = 'cancelled', due_ms = NULL, completed_ms = ? WHERE seq IN"
+            " (SELECT seq FROM delivery INDEXED BY delivery_due WHERE webhook = ? AND (strikes > 0) = ?"
+            " AND state = 'pending' ORDER BY due_ms DESC LIMIT ?)",
+            (now_ms, webhook, is_retry, limit),
+        )
+        if count := conn.changes():
+            return count
+    return 0
+
+
+def pull_in(conn: apsw.Connection, webhook: int, latest_ms: int) -> int:
+    """Let nothing be due later than `latest_ms`: after a clock was set back; how many deliveries it was."""
     conn.execute(
-        "UPDATE delivery SET state = 'cancelled', due_ms = NULL, completed_ms = ? WHERE seq IN"
-        " (SELECT seq FROM delivery INDEXED BY delivery_due WHERE webhook = ? AND state = 'pending' LIMIT ?)",
-        (now_ms, webhook, limit),
+        "UPDATE delivery INDEXED BY delivery_due SET due_ms = ?1"
+        " WHERE webhook = ?2 AND (strikes > 0) IN (0, 1) AND state = 'pending' AND due_ms > ?1 AND due_ms < ?3",
+        (latest_ms, webhook, BLOCKED_MS),
     )
     return conn.changes()

@@ -24,6 +24,8 @@ class Declared(NamedTuple):
     id: str
     tenant: str
     source: str
+    status: str
+    """`active` or `paused`: what it becomes where its definition has changed; a disabled one is given a fresh start."""
     definition: dict[str, Any]
 
 
@@ -34,8 +36,11 @@ def declare(conn: apsw.Connection, declared: Sequence[Declared], now_ms: int) ->
     """
     for webhook in declared:
         conn.execute(
-            "INSERT INTO webhook (id, tenant, source, definition, created_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO webhook (id, tenant, source, status, definition, created_ms, updated_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, source = excluded.source,"
+            " status = excluded.status, disabled_reason = NULL, failures = 0, failing_since_ms = NULL,"
+            " held_until_ms = iif(definition ->> 'url' = excluded.definition ->> 'url', held_until_ms, NULL),"
             " definition = excluded.definition, updated_ms = excluded.updated_ms, removed_ms = NULL"
             " WHERE definition <> excluded.definition OR source <> excluded.source OR tenant <> excluded.tenant"
             " OR removed_ms IS NOT NULL",
@@ -43,6 +48,7 @@ def declare(conn: apsw.Connection, declared: Sequence[Declared], now_ms: int) ->
                 webhook.id,
                 webhook.tenant,
                 webhook.source,
+                webhook.status,
                 json.dumps(webhook.definition, sort_keys=True, separators=(",", ":")),
                 now_ms,
                 now_ms,

@@ -55,6 +55,7 @@ class Metrics(Collector):
         self.latency_seconds = Histogram(SECONDS)
         self.commit_seconds = Histogram(COMMIT_SECONDS)
         self.in_flight = 0
+        self.rate_limit_waits = 0
         self.reload_successful = True
         self.reload_at = 0.0
         self.gauges: Mapping[str, Callable[[], float]] = {}
@@ -62,8 +63,8 @@ class Metrics(Collector):
         self.webhooks: Callable[[], Mapping[str, int]] = dict
         """Webhooks by status."""
         self.build: Mapping[str, str] = {}
-        self.per_webhook: Callable[[], Iterable[tuple[str, int, float]]] = tuple
-        """`(webhook id, pending, overdue seconds)`, or nothing where there are too many of them."""
+        self.per_webhook: Callable[[], Iterable[tuple[str, int, float, bool]]] = tuple
+        """`(webhook id, pending, overdue seconds, is up)`, or nothing where there are too many of them."""
 
     def render(self) -> bytes:
         """The text exposition. Takes milliseconds with many webhooks: call it in a thread."""
@@ -80,6 +81,11 @@ class Metrics(Collector):
         )
         yield _counter(
             "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
+        )
+        yield CounterMetricFamily(
+            "hookrelay_rate_limit_waits",
+            "How often a webhook's rate limit made a delivery wait that could have started.",
+            value=self.rate_limit_waits,
         )
         yield self.attempt_seconds.family(
             "hookrelay_attempt_duration_seconds", "From the start of an attempt to its answer's head, or its failure."
@@ -129,11 +135,16 @@ class Metrics(Collector):
         overdue = GaugeMetricFamily(
             "hookrelay_webhook_oldest_due_seconds", "How overdue its most overdue delivery is.", labels=["webhook"]
         )
-        for webhook, count, seconds in rows:
+        up = GaugeMetricFamily(
+            "hookrelay_webhook_up", "1 while it is active and its last attempt did not fail.", labels=["webhook"]
+        )
+        for webhook, count, seconds, is_up in rows:
             pending.add_metric([webhook], count)
             overdue.add_metric([webhook], seconds)
+            up.add_metric([webhook], is_up)
         yield pending
         yield overdue
+        yield up
 
 
 _GAUGES = {

@@ -17,7 +17,7 @@ import apsw
 import pytest
 from standardwebhooks import Webhook
 
-from hookrelay.dispatch import UNRECORDED
+from hookrelay.lane import UNRECORDED
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

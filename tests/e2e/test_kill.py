@@ -6,7 +6,7 @@ import threading
 from rig import SECRET, Client, Daemon, Receiver, hook, line, wait_for
 from standardwebhooks import Webhook
 
-from hookrelay.dispatch import UNRECORDED
+from hookrelay.lane import UNRECORDED
 from hookrelay.model import Ids
 
 KILLS = 10

@@ -1,0 +1,433 @@
+"""The way to one webhook: what is due, in memory, and the workers that take it out, each with its own connection.
+
+A lane holds at most a few hundred deliveries. Fresh ones are handed to it as soon as they are on disk; when it has
+enough of them they stay in the store, from where it takes them in pages. What is in flight is known here only.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from math import ceil
+
+import trio
+from msgspec import Struct
+
+from hookrelay.connections import Connections
+from hookrelay.deliver import Deliverer, Outside
+from hookrelay.model import Delivery, Outcome, Verdict, Webhook
+from hookrelay.net.dial import Dialer, Origin
+from hookrelay.net.post import Poster
+from hookrelay.rules.egress import target
+from hookrelay.rules.health import HEALTHY, Health
+from hookrelay.rules.lane import START, Wait, gate, next_move
+from hookrelay.rules.rate import Rate, parse_rate
+from hookrelay.rules.retry import longest_ms
+from hookrelay.store import queue
+from hookrelay.store.chains import BLOCKED_MS
+
+UNRECORDED = 8
+"""Attempts that have ended and are not on disk yet, for each that may be in flight: they may come twice after kill -9,
+so there is a bound, and a delivery that is recorded with others costs half of one that is recorded alone."""
+DEADLINE_GRID = 32
+"""Deadlines are rounded up to this part of a second: most then need not be set anew, which costs 4 µs."""
+IDLE_S = 60.0
+"""How long a worker keeps its connection without work (THREATS §1)."""
+PAGE = 256
+"""Deliveries that one page brings at most."""
+READY_BYTES = 2 << 20
+"""Payload that a lane keeps in memory at most, beyond its first delivery."""
+ALL_READY_BYTES = 64 << 20
+"""The same over all lanes; above it each keeps no more than it can have in flight."""
+TROUBLE_NAP_S = 1.0
+LONGEST_SLEEP_S = 60.0
+"""Due times are by the wall clock, which can be set; sleeping is not."""
+
+
+class Shared(Struct):
+    """What all lanes have in common."""
+
+    outside: Outside
+    dialer: Dialer
+    connections: Connections
+    disabled: Callable[[Webhook, str], None]
+    """Told when a webhook's answers have disabled it, and why."""
+    ready_bytes: int = 0
+    """Payload that waits in memory."""
+
+
+class Pace(Struct):
+    """What a lane knows of its webhook that outlives it."""
+
+    health: Health = HEALTHY
+    bucket_s: float = float("-inf")
+    """The state of its rate limit."""
+    is_proven: bool = False
+    """Whether its receiver answered the last attempts."""
+
+
+class Lane:
+    """The way to one webhook. `run` is its one task; it returns when nothing is left to do or `stop` was called."""
+
+    def __init__(self, webhook: Webhook, shared: Shared, pace: Pace) -> None:
+        self.webhook = webhook
+        self._shared = shared
+        self._pace = pace
+        self._store = shared.outside.store
+        self._metrics = shared.outside.metrics
+        self._wall = shared.outside.wall
+        self._deliverer = Deliverer(webhook, shared.outside, pace.health)
+        self._origin = Origin(*target(webhook.url)[:3], webhook.trust)
+        self._rate: Rate | None = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
+        self.pending = 0
+        """Deliveries that have not ended, in memory or in the store."""
+        self.next_first_ms: int | None = None
+        self.next_retry_ms: int | None = None
+        """Not later than the due time of any first attempt (retry) that is pending and not in memory; None: no such."""
+        self._first: deque[Delivery] = deque()
+        self._retries: deque[Delivery] = deque()
+        self._ready_bytes = 0
+        self._taken: set[int] = set()
+        self._is_reading = False
+        self._flying = 0
+        self._unrecorded = 0
+        self._unrecorded_limit = UNRECORDED * webhook.max_in_flight
+        self._workers = 0
+        self._parked: list[trio.lowlevel.Task] = []
+        self._leaving = 0
+        self._bell = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self.is_stopping = False
+        self._limit = webhook.max_in_flight
+        self._is_gated = False
+        self._opens_s: float | None = None
+        """When more may start; None where nothing stands in the way but the limits on what is in flight."""
+        self._adjust(pace.health)
+
+    # --- what others tell the lane ------------------------------------------------------------------------------
+
+    def offer(self, delivery: Delivery) -> None:
+        """A delivery that has just been stored, and is due at once unless it waits for another one."""
+        self.pending += 1
+        next_ms, due_ms = self.next_first_ms, delivery.due_ms
+        if self._is_reading or (next_ms is not None and next_ms <= due_ms) or due_ms >= BLOCKED_MS or self._is_full():
+            self._expect(due_ms, is_retry=False)  # others came before it: it waits its turn in the store
+            return
+        self._take_in(delivery)
+        self._wake_worker()
+
+    def expect(self, pending: int, due_ms: int) -> None:
+        """`pending` deliveries wait in the store, the first of them due at `due_ms`."""
+        self.pending += pending
+        self._expect(due_ms, is_retry=False)
+        self._expect(due_ms, is_retry=True)
+
+    def stop(self, *, is_replaced: bool = False) -> None:
+        """Start nothing more; what is in flight goes on to its end. `is_replaced`: the webhook has changed."""
+        self.is_stopping = True
+        if is_replaced:
+            self._deliverer.is_current = False
+        self._bell.set()
+        while self._parked:
+            self._unpark()
+
+    def has_room(self) -> bool:
+        """A connection that was refused may be had now: whether it was taken (`connections.Holder`)."""
+        workers = self._workers
+        self._wake_workers()
+        return self._workers > workers
+
+    def give_up_idle(self) -> None:
+        """Let a worker without work go, for another lane (`connections.Holder`)."""
+        self._leaving += 1
+        self._unpark()
+
+    def oldest_due_ms(self) -> int | None:
+        """When the most overdue delivery that waits was due; None where none waits."""
+        ready = [queue[0].due_ms for queue in (self._first, self._retries) if queue]
+        return min((due for due in (*ready, self.next_first_ms, self.next_retry_ms) if due is not None), default=None)
+
+    def close(self) -> None:
+        """The lane ends for good."""
+        self._shared.ready_bytes -= self._ready_bytes
+
+    # --- the lane's own task: brings in what is due -------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until nothing is left, or until stopped; all outcomes are on disk then.
+
+        Cancelled: attempts in flight end as `interrupted`, which the store's writer still records.
+        """
+        async with trio.open_nursery() as self._nursery:
+            try:
+                self._wake_workers()
+                await self._bring_in()
+            finally:
+                self._nursery = None  # whoever comes now waits for the next run
+                self._shared.connections.forget(self)
+        while self._unrecorded:
+            self._bell = trio.Event()
+            self._store.hurry()
+            await self._bell.wait()
+
+    async def _bring_in(self) -> None:
+        while not self.is_stopping and (self.pending or self._workers):
+            self._bell = trio.Event()
+            now_ms = int(self._wall() * 1000)
+            next_ms = self._next_due_ms()
+            if next_ms is not None and next_ms <= now_ms and not self._has_enough():
+                await self._read_page(now_ms)
+                continue
+            if next_ms is not None and BLOCKED_MS > next_ms > now_ms + longest_ms(self.webhook.delays):
+                await self._pull_in(now_ms)
+            with trio.move_on_after(self._nap_s(now_ms)):
+                await self._bell.wait()
+            if self._store.trouble is None:
+                self._wake_workers()
+
+    def _next_due_ms(self) -> int | None:
+        first_ms, retry_ms = self.next_first_ms, self.next_retry_ms
+        if first_ms is None or (retry_ms is not None and retry_ms < first_ms):
+            return retry_ms
+        return first_ms
+
+    def _nap_s(self, now_ms: int) -> float:
+        if self._store.trouble is not None:
+            return TROUBLE_NAP_S
+        nap_s = LONGEST_SLEEP_S
+        next_ms = self._next_due_ms()
+        if next_ms is not None and not self._has_enough():
+            nap_s = min(nap_s, max(next_ms - now_ms, 0) / 1000)
+        if self._opens_s is not None and (self._first or self._retries):
+            nap_s = min(nap_s, max(self._opens_s - trio.current_time(), 0))
+        return nap_s
+
+    async def _read_page(self, now_ms: int) -> None:
+        self._is_reading = True
+        self.next_first_ms = self.next_retry_ms = None
+        taken = list(self._taken)
+        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, self._page())
+        self._is_reading = False
+        for delivery in page.deliveries:
+            self._take_in(delivery)
+        self._wake_workers()
+        for due_ms, is_retry in ((page.next_first_ms, False), (page.next_retry_ms, True)):
+            if due_ms is not None:
+                self._expect(due_ms, is_retry=is_retry)
+        if self._next_due_ms() is None:
+            self.pending = len(self._taken)  # what was cancelled in the store is waited for no more
+
+    async def _pull_in(self, now_ms: int) -> None:
+        """No verdict waits that long: the clock was ahead when it was made, or has been set back since."""
+        latest_ms = now_ms + longest_ms(self.webhook.delays)
+        await self._store.change(queue.pull_in, self.webhook.seq, latest_ms)
+        self.expect(0, latest_ms)
+
+    def _expect(self, due_ms: int, *, is_retry: bool) -> None:
+        if is_retry:
+            if self.next_retry_ms is None or due_ms < self.next_retry_ms:
+                self.next_retry_ms = due_ms
+                self._bell.set()
+        elif self.next_first_ms is None or due_ms < self.next_first_ms:
+            self.next_first_ms = due_ms
+            self._bell.set()
+
+    def _take_in(self, delivery: Delivery) -> None:
+        (self._retries if delivery.strikes else self._first).append(delivery)
+        self._weigh(len(delivery.event.data))
+        self._taken.add(delivery.seq)
+
+    def _weigh(self, size: int) -> None:
+        self._ready_bytes += size
+        self._shared.ready_bytes += size
+
+    def _is_full(self) -> bool:
+        return len(self._first) >= 2 * self._page() or self._has_many_bytes()
+
+    def _page(self) -> int:
+        """How many are worth having in memory: a webhook that is slowed takes few."""
+        return PAGE if self._limit == self.webhook.max_in_flight else 2 * self._limit
+
+    def _has_enough(self) -> bool:
+        """Whether the workers are busy for longer than a page takes to be read."""
+        return len(self._first) + len(self._retries) >= self._page() or self._has_many_bytes()
+
+    def _has_many_bytes(self) -> bool:
+        if self._ready_bytes > READY_BYTES:
+            return True
+        return self._shared.ready_bytes > ALL_READY_BYTES and len(self._first) + len(self._retries) >= self._limit
+
+    # --- the workers --------------------------------------------------------------------------------------------
+
+    def _wake_workers(self) -> None:
+        """As many as there is work for; with a rate limit each calls the next once it has got its start."""
+        if self._opens_s is not None and trio.current_time() >= self._opens_s:
+            self._opens_s = None
+        for _ in range(min(1 if self._rate is not None else self._limit, len(self._first) + len(self._retries))):
+            if not self._wake_worker():
+                return
+
+    def _wake_worker(self) -> bool:
+        """Whether there was one, or could be: for work that came in just now."""
+        if self._opens_s is not None:
+            return False
+        if self._parked:
+            self._unpark()
+            return True
+        if self._workers >= self._limit or self._nursery is None or self.is_stopping:
+            return False
+        if not self._shared.connections.take(self, self._workers, self._pace.is_proven):
+            return False
+        self._workers += 1
+        self._nursery.start_soon(self._work)
+        return True
+
+    def _poster(self) -> Poster:
+        return Poster(self._shared.dialer, self._origin)
+
+    async def _work(self) -> None:
+        """One connection, delivery after delivery, until there was none for a while."""
+        poster = self._poster()
+        delivery: Delivery | None = None
+        timeout_s = self.webhook.timeout_s
+        begun_s = 0.0
+        idle_until: float | None = None
+        try:
+            while True:
+                with trio.CancelScope() as scope:
+                    # a deadline that struck between two deliveries leaves the scope cancelled: take a fresh one
+                    while not scope.cancel_called:
+                        delivery = self._next()
+                        if delivery is None:
+                            if self.is_stopping or self._leaving:
+                                self._leaving -= bool(self._leaving)
+                                return
+                            if idle_until is None:
+                                idle_until = trio.current_time() + IDLE_S
+                            # the last attempt's deadline may strike first: cheaper than a new one at every pause
+                            if scope.deadline > idle_until:
+                                scope.deadline = idle_until
+                            await self._park()
+                            continue
+                        idle_until = None
+                        begun_s = trio.current_time()
+                        deadline = ceil((begun_s + timeout_s) * DEADLINE_GRID) / DEADLINE_GRID
+                        if scope.deadline != deadline:
+                            scope.deadline = deadline
+                        outcome = await self._deliverer.deliver(delivery, poster, scope)
+                        self._end(delivery, outcome, begun_s)
+                        delivery = None
+                if not scope.cancelled_caught:
+                    continue
+                if delivery is not None:
+                    self._end(delivery, poster.timed_out(), begun_s)
+                    delivery = None
+                elif idle_until is not None and trio.current_time() >= idle_until:
+                    poster.hang_up()
+                    if not (self._first or self._retries) or self.is_stopping or self._opens_s is not None:
+                        return  # or else one has come in the very moment of giving up
+        finally:
+            if delivery is not None:
+                self._end(delivery, poster.cut_short(), begun_s)
+            poster.hang_up()
+            self._workers -= 1
+            self._shared.connections.release()
+            self._bell.set()
+
+    def _next(self) -> Delivery | None:
+        """The next delivery, started; None where nothing may start now, and then the lane knows until when."""
+        if self.is_stopping:
+            return None
+        first, retries = self._first, self._retries
+        ready = len(first) + len(retries)
+        if self._store.trouble is not None:
+            self._bell.set()  # the lane's task looks again until it is over
+            ready = 0
+        in_flight = self._flying if self._unrecorded < self._unrecorded_limit else self._limit
+        move = next_move(ready, in_flight, self._limit, None, 0, self._gate() if self._is_gated else None)
+        if move is not START:
+            if isinstance(move, Wait) and move.until_s is not None and move.until_s != self._opens_s:
+                self._metrics.rate_limit_waits += move.why == "rate_limit"
+                self._opens_s = move.until_s
+                self._bell.set()
+            return None
+        delivery = first.popleft() if first else retries.popleft()
+        self._weigh(-len(delivery.event.data))
+        self._flying += 1
+        self._metrics.in_flight += 1
+        if self._rate is not None:
+            self._pace.bucket_s = self._rate.spend(self._pace.bucket_s, trio.current_time())
+            if first or retries:
+                self._wake_worker()
+        if ready < PAGE // 2 and (self.next_first_ms is not None or self.next_retry_ms is not None):
+            self._bell.set()
+        return delivery
+
+    def _gate(self) -> Wait | None:
+        now_s = trio.current_time()
+        closed = gate(self._pace.health, self._rate, self._pace.bucket_s, now_s)
+        if closed is None:
+            self._opens_s = None
+        return closed
+
+    async def _park(self) -> None:
+        task = trio.lowlevel.current_task()
+        self._parked.append(task)
+        self._shared.connections.rest(self)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._parked.remove(task)
+            self._shared.connections.wake(self, len(self._parked))
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _unpark(self) -> None:
+        trio.lowlevel.reschedule(self._parked.pop())
+        self._shared.connections.wake(self, len(self._parked))
+
+    def _end(self, delivery: Delivery, outcome: Outcome, begun_s: float) -> None:
+        self._flying -= 1
+        self._unrecorded += 1
+        self._metrics.in_flight -= 1
+        deliverer, pace = self._deliverer, self._pace
+        deliverer.record(delivery, outcome, begun_s, self._recorded)
+        if deliverer.health is not pace.health:
+            before, pace.health = pace.health, deliverer.health
+            self._adjust(pace.health)
+            if pace.health.disabled is not None and before.disabled is None:
+                self._shared.disabled(self.webhook, pace.health.disabled)
+        pace.is_proven = outcome.error is None or (pace.is_proven and pace.health.limit is None)
+
+    def _adjust(self, health: Health) -> None:
+        """Obey what the outcomes say of the webhook."""
+        most = self.webhook.max_in_flight
+        self._limit = most if health.limit is None else min(most, health.limit)
+        self._is_gated = health is not HEALTHY or self._rate is not None
+        self._opens_s = None  # the next worker that asks finds out
+        self._bell.set()
+        if self._limit < most:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Keep no more in memory than a webhook that is slowed can take: the rest waits in the store."""
+        for ready in (self._first, self._retries):
+            while len(ready) > 2 * self._limit:
+                delivery = ready.pop()
+                self._weigh(-len(delivery.event.data))
+                self._taken.discard(delivery.seq)
+                self._expect(delivery.due_ms, is_retry=delivery.strikes > 0)
+
+    def _recorded(self, delivery: Delivery, verdict: Verdict, answer: object) -> None:
+        if isinstance(answer, BaseException):
+            raise answer
+        self._unrecorded -= 1
+        self._taken.discard(delivery.seq)
+        if verdict.state == "pending" and verdict.due_ms is not None:
+            self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
+        else:
+            self.pending -= 1
+            if isinstance(answer, list) and answer[0] is not None:
+                self._expect(answer[0], is_retry=False)
+        if not (self.pending and self._unrecorded):
+            self._bell.set()
+        if (self._first or self._retries) and self._parked:
+            self._wake_worker()
