@@ -172,13 +172,13 @@ class Lane:
         while not self.is_stopping and (self.pending or self._workers):
             self._bell = trio.Event()
             now_ms = int(self._wall() * 1000)
-            next_ms = self._next_due_ms()
-            if next_ms is not None and next_ms <= now_ms and not self._has_enough():
+            if self._wants_page(now_ms):
                 await self._read_page(now_ms)
                 continue
+            next_ms = self._next_due_ms()
             if next_ms is not None and BLOCKED_MS > next_ms > now_ms + longest_ms(self.webhook.delays):
                 await self._pull_in(now_ms)
-            with trio.move_on_after(self._nap_s(now_ms)):
+            with trio.move_on_at(self._wakes_at(now_ms)):
                 await self._bell.wait()
             if self._store.trouble is None:
                 self._wake_workers()
@@ -189,22 +189,25 @@ class Lane:
             return retry_ms
         return first_ms
 
-    def _nap_s(self, now_ms: int) -> float:
+    def _wakes_at(self, now_ms: int) -> float:
+        """Until when nothing is to be done unless the bell rings."""
+        now_s = trio.current_time()
         if self._store.trouble is not None:
-            return TROUBLE_NAP_S
+            return now_s + TROUBLE_NAP_S
         nap_s = LONGEST_SLEEP_S
-        next_ms = self._next_due_ms()
-        if next_ms is not None and not self._has_enough():
-            nap_s = min(nap_s, max(next_ms - now_ms, 0) / 1000)
+        for next_ms in (self.next_first_ms, self.next_retry_ms):
+            if next_ms is not None and next_ms > now_ms:  # what is due already waits for room, which rings the bell
+                nap_s = min(nap_s, (next_ms - now_ms) / 1000)
         if self._opens_s is not None and (self._first or self._retries):
-            nap_s = min(nap_s, max(self._opens_s - trio.current_time(), 0))
-        return nap_s
+            return min(now_s + nap_s, self._opens_s)
+        return now_s + nap_s
 
     async def _read_page(self, now_ms: int) -> None:
         self._is_reading = True
         self.next_first_ms = self.next_retry_ms = None
-        taken = list(self._taken)
-        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, self._page())
+        taken, most = list(self._taken), self._page()
+        retries = max(0, most - len(self._retries))
+        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, most, retries)
         self._is_reading = False
         for delivery in page.deliveries:
             self._take_in(delivery)
@@ -246,9 +249,14 @@ class Lane:
         """How many are worth having in memory: a webhook that is slowed takes few."""
         return PAGE if self._limit == self.webhook.max_in_flight else 2 * self._limit
 
-    def _has_enough(self) -> bool:
-        """Whether the workers are busy for longer than a page takes to be read."""
-        return len(self._first) + len(self._retries) >= self._page() or self._has_many_bytes()
+    def _wants_page(self, now_ms: int) -> bool:
+        """Whether something is due in the store, and the workers have not enough to do for as long as reading takes."""
+        if self._has_many_bytes():
+            return False
+        first_ms, retry_ms, most = self.next_first_ms, self.next_retry_ms, self._page()
+        if first_ms is not None and first_ms <= now_ms and len(self._first) < most:
+            return True
+        return retry_ms is not None and retry_ms <= now_ms and len(self._first) + len(self._retries) < most
 
     def _has_many_bytes(self) -> bool:
         if self._ready_bytes > READY_BYTES:
@@ -322,8 +330,9 @@ class Lane:
                     delivery = None
                 elif idle_until is not None and trio.current_time() >= idle_until:
                     poster.hang_up()
-                    if not (self._first or self._retries) or self.is_stopping or self._opens_s is not None:
-                        return  # or else one has come in the very moment of giving up
+                    if not self._has_use_for_worker():
+                        return
+                    idle_until = None  # something has come in the very moment of giving up
         finally:
             if delivery is not None:
                 self._end(delivery, poster.cut_short(), begun_s)
@@ -331,6 +340,11 @@ class Lane:
             self._workers -= 1
             self._shared.connections.release()
             self._bell.set()
+
+    def _has_use_for_worker(self) -> bool:
+        if self.is_stopping or self._opens_s is not None or self._workers > self._limit:
+            return False
+        return bool(self._first or self._retries)
 
     def _next(self) -> Delivery | None:
         """The next delivery, started; None where nothing may start now, and then the lane knows until when."""
@@ -349,7 +363,13 @@ class Lane:
                 self._opens_s = move.until_s
                 self._bell.set()
             return None
-        delivery = first.popleft() if first else retries.popleft()
+        if first:
+            delivery = first.popleft()
+        elif self._is_reading or self._has_first_in_store():
+            self._bell.set()
+            return None
+        else:
+            delivery = retries.popleft()
         self._weigh(-len(delivery.event.data))
         self._flying += 1
         self._metrics.in_flight += 1
@@ -360,6 +380,9 @@ class Lane:
         if ready < PAGE // 2 and (self.next_first_ms is not None or self.next_retry_ms is not None):
             self._bell.set()
         return delivery
+
+    def _has_first_in_store(self) -> bool:
+        return self.next_first_ms is not None and self.next_first_ms <= int(self._wall() * 1000)
 
     def _gate(self) -> Wait | None:
         now_s = trio.current_time()

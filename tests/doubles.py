@@ -23,7 +23,8 @@ from hookrelay.telemetry.metrics import Metrics
 
 HANG = "hang"
 """A reply that comes when the receiver is told to `recover`, and then is 200."""
-Reply = int | str | AttemptFailure
+Reply = int | str | bytes | AttemptFailure
+"""A status, `HANG`, a whole head, or what goes wrong."""
 
 
 @dataclass
@@ -169,11 +170,12 @@ class Line(Connection):
             await trio.sleep(behaviour.seconds)
         if isinstance(reply, AttemptFailure):
             raise reply
-        self.code = self._request.code = int(reply)
+        head = reply if isinstance(reply, bytes) else b"HTTP/1.1 %d Said" % int(reply)
+        self.code = self._request.code = int(head.split(b" ", 2)[1])
         self._whole = not behaviour.body_seconds
         self._text, self._body_s = behaviour.body, behaviour.body_seconds
         self.answered_bytes = 1
-        return b"HTTP/1.1 %d Said" % self.code
+        return head
 
     @property
     def has_whole_answer(self) -> bool:

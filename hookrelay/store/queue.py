@@ -80,14 +80,23 @@ def standings(conn: apsw.Connection) -> dict[int, Standing]:
     }
 
 
-def due(conn: apsw.Connection, ids: Ids, webhook: int, now_ms: int, taken: Collection[int], limit: int) -> Page:
+def due(
+    conn: apsw.Connection,
+    ids: Ids,
+    webhook: int,
+    now_ms: int,
+    taken: Collection[int],
+    limit: int,
+    retries: int | None = None,
+) -> Page:
     """Up to `limit` pending deliveries of `webhook` due at `now_ms` that are not among `taken`.
 
-    `taken` are the rows that the lane has in memory: in flight is a fact of memory, never of the store.
+    No more than `retries` of them are retries. `taken` are the rows that the lane has in memory: in flight is a fact of memory, never of the store.
     """
     found: list[Delivery] = []
     left_out = json.dumps(list(taken))
     next_first_ms = _due(conn, ids, (webhook, 0, left_out, limit + 1), now_ms, limit, found)
+    limit = limit if retries is None else min(limit, len(found) + retries)
     next_retry_ms = _due(conn, ids, (webhook, 1, left_out, limit - len(found) + 1), now_ms, limit, found)
     return Page(found, next_first_ms, next_retry_ms)
 

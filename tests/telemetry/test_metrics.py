@@ -21,6 +21,7 @@ CONTRACT = {
     "hookrelay_deliveries": ("counter", {"result"}),
     "hookrelay_attempts": ("counter", {"outcome"}),
     "hookrelay_local_faults": ("counter", {"kind"}),
+    "hookrelay_rate_limit_waits": ("counter", set()),
     "hookrelay_webhook_attempts": ("counter", {"webhook", "outcome"}),
     "hookrelay_attempt_duration_seconds": ("histogram", {"le"}),
     "hookrelay_delivery_latency_seconds": ("histogram", {"le"}),
@@ -33,6 +34,7 @@ CONTRACT = {
     "hookrelay_build_info": ("gauge", {"version", "python", "sqlite"}),
     "hookrelay_webhook_pending": ("gauge", {"webhook"}),
     "hookrelay_webhook_oldest_due_seconds": ("gauge", {"webhook"}),
+    "hookrelay_webhook_up": ("gauge", {"webhook"}),
 }
 
 
@@ -51,11 +53,12 @@ def metrics() -> Metrics:
     metrics.latency_seconds.observe(0.3)
     metrics.commit_seconds.observe(0.0007)
     metrics.in_flight = 2
+    metrics.rate_limit_waits = 3
     metrics.reload_at = 1_800_000_000.0
     metrics.gauges = {name: lambda value=value: value for name, value in GAUGES.items()}
     metrics.webhooks = lambda: {"active": 2, "paused": 1, "disabled": 0}
     metrics.build = {"sqlite": "3.53.1"}
-    metrics.per_webhook = lambda: [("wh_1", 4, 1.5), ("wh_2", 0, 0.0)]
+    metrics.per_webhook = lambda: [("wh_1", 4, 1.5, False), ("wh_2", 0, 0.0, True)]
     return metrics
 
 
@@ -95,6 +98,7 @@ def test_every_number_comes_out_where_it_belongs(metrics: Metrics):
     assert found["hookrelay_config_last_reload_successful"] == {("",): 1}
     assert found["hookrelay_config_last_reload_timestamp_seconds"] == {("",): 1_800_000_000}
     assert found["hookrelay_webhook_pending"] == {("", "wh_1"): 4, ("", "wh_2"): 0}
+    assert found["hookrelay_webhook_up"] == {("", "wh_1"): 0, ("", "wh_2"): 1}
     assert found["hookrelay_webhook_oldest_due_seconds"] == {("", "wh_1"): 1.5, ("", "wh_2"): 0}
 
 
