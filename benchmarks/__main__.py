@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-QUESTIONS = ("throughput", "latency", "backlog")
+QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open")
 
 
 def main() -> None:

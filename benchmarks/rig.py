@@ -46,11 +46,24 @@ def free_port() -> int:
 @contextmanager
 def folder() -> Iterator[Path]:
     """A temporary folder on this checkout's disk (a RAM disk would flatter the store)."""
+    # SIGTERM would leave it behind, and every process that was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
     path = Path(tempfile.mkdtemp(prefix=".bench-", dir=Path(__file__).parent))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def pinned(cores: set[int]) -> Iterator[None]:
+    """This process on these cores for a while: what it does itself must not take the daemon's."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
@@ -137,6 +150,18 @@ def wait_for_port(port: int) -> None:
     sys.exit(f"nothing listens on port {port}")
 
 
+def cpu_s(pid: int) -> float:
+    """User and system time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def busy_s() -> float:
+    """Time that all cores of this machine have spent on anything so far, whoever asked for it."""
+    user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    return sum(map(int, (user, nice, system, *interrupts))) / TICKS
+
+
 class Daemon:
     """A running daemon, as a benchmark sees it."""
 
@@ -147,8 +172,7 @@ class Daemon:
 
     def cpu_s(self) -> float:
         """User and system time used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_s(self.pid)
 
     def rss_mib(self) -> float:
         """Resident memory."""
@@ -219,10 +243,10 @@ def daemon(at: Path, cores: set[int] | None = None) -> Iterator[Daemon]:
         yield running
 
 
-def event(number: int, size: int = 1024) -> bytes:
+def event(number: int, size: int = 1024, *, type: str = "booking.created") -> bytes:
     """A line whose event is about `size` bytes."""
-    filler = "x" * max(0, size - 90)
-    return b'{"type":"booking.created","data":{"number":%d,"filler":"%b"}}\n' % (number, filler.encode())
+    filler = b"x" * max(0, size - 90)
+    return b'{"type":"%b","data":{"number":%d,"filler":"%b"}}\n' % (type.encode(), number, filler)
 
 
 def machine() -> str:

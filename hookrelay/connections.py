@@ -5,8 +5,12 @@ A worker of a lane is a connection, whether it is open just now or not.
 
 from typing import Protocol
 
+import trio
+
 from hookrelay.rules.share import may_open
 
+RESTED_S = 5.0
+"""A connection that has been idle for so long may be closed for a lane that wants one more."""
 ASKED_AT_ONCE = 32
 """Lanes that are asked when one connection becomes free: not all of them, there may be thousands."""
 
@@ -29,8 +33,8 @@ class Connections:
         self.used = 0
         self.idle = 0
         """Of these, workers without anything to do."""
-        self._resting: dict[Holder, None] = {}
-        """Lanes with idle workers, the one first that has had them longest."""
+        self._resting: dict[Holder, float] = {}
+        """Lanes with idle workers and since when, the one first that has had them longest."""
         self._without: dict[Holder, None] = {}
         """Lanes that wait for their first one."""
         self._wanting: dict[Holder, None] = {}
@@ -38,14 +42,28 @@ class Connections:
 
     def take(self, holder: Holder, own: int, is_proven: bool) -> bool:
         """Whether a lane that has `own` may have one more; where not, it is told when to ask again."""
-        room = self.budget - self.used + self.idle
-        if not may_open(own, room, self.budget, is_proven):
+        free = self.budget - self.used
+        if not may_open(own, free + self.idle, self.budget, is_proven) or (free <= 0 and not self._make_room(own)):
             (self._wanting if own else self._without)[holder] = None
             return False
-        if self.used >= self.budget and self._resting:
-            # the place of the one that goes is taken at once: for a moment there is one more than the budget
-            next(iter(self._resting)).give_up_idle()
         self.used += 1
+        return True
+
+    def _make_room(self, own: int) -> bool:
+        """Let an idle connection go; its place is taken at once, so for a moment there is one more than the budget.
+
+        For a first one that which began to rest last: where all have work in turn, the others will be needed sooner.
+        For one more only what has rested for a while: else busy lanes would close each other's connections.
+        """
+        if not self._resting:
+            return False
+        if not own:
+            next(reversed(self._resting)).give_up_idle()
+            return True
+        holder, since_s = next(iter(self._resting.items()))
+        if trio.current_time() - since_s < RESTED_S:
+            return False
+        holder.give_up_idle()
         return True
 
     def release(self) -> None:
@@ -56,7 +74,8 @@ class Connections:
     def rest(self, holder: Holder) -> None:
         """A worker has nothing to do."""
         self.idle += 1
-        self._resting[holder] = None
+        if holder not in self._resting:
+            self._resting[holder] = trio.current_time()
         self._tell()
 
     def wake(self, holder: Holder, still_resting: int) -> None:

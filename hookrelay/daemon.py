@@ -23,8 +23,12 @@ from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
 from hookrelay.model import ConfigError
 from hookrelay.net import lines, listen, serve
-from hookrelay.net.dial import Dialer
+from hookrelay.net.dial import Dialer, Origin
+from hookrelay.net.resolve import Address, Resolver
+from hookrelay.net.trust import Trusts
 from hookrelay.registry import Registry
+from hookrelay.rules.egress import Policy, Vetted, vet
+from hookrelay.rules.egress_url import check_url
 from hookrelay.store import open as opening
 from hookrelay.store import queue
 from hookrelay.store.db import Store
@@ -38,6 +42,8 @@ DOORS_S = 2.0
 """How long answers that are owed to clients may take."""
 HURRY_S = 0.5
 """After a second SIGTERM."""
+DESCRIPTORS_KEPT = 600
+"""For clients of the sockets (256 each of two doors), the store, look-ups and files."""
 SWITCH_INTERVAL_S = 0.0005
 """How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -58,6 +64,7 @@ class Daemon:
         self._store: Store
         self._ingest: Ingest
         self._dispatcher: Dispatcher
+        self._dialer: Dialer
         self._registry: Registry
         self._doors_scope: trio.CancelScope | None = None
 
@@ -112,7 +119,8 @@ class Daemon:
 
     async def _prepare(self) -> None:
         config, store = self._config, self._store
-        dialer = Dialer(vet=_allow_all, ca_file=str(config.egress.ca_file) if config.egress.ca_file else None)
+        dialer = self._dialer = Dialer(vet=partial(_vet, config.egress.policy))
+        _equip(dialer, None, config)
         outside = Outside(
             store=store,
             metrics=self._metrics,
@@ -123,7 +131,7 @@ class Daemon:
         )
         registry = self._registry = Registry(store, self._log, time.time)
         dispatcher = self._dispatcher = Dispatcher(
-            outside, dialer, max_connections=config.delivery.max_connections, disabled=registry.show_disabled
+            outside, dialer, max_connections=_connections(config, self._log), disabled=registry.show_disabled
         )
         self._ingest = Ingest(
             store,
@@ -136,10 +144,10 @@ class Daemon:
         registry.attach(self._ingest, dispatcher)
         registry.put_in_force(await registry.prepare(self._files_say))
         self._metrics.reload_at = time.time()
-        self._connect_gauges(dialer)
+        self._connect_gauges()
 
-    def _connect_gauges(self, dialer: Dialer) -> None:
-        metrics, dispatcher, store = self._metrics, self._dispatcher, self._store
+    def _connect_gauges(self) -> None:
+        metrics, dispatcher, store, dialer = self._metrics, self._dispatcher, self._store, self._dialer
         metrics.gauges = {
             "hookrelay_pending_deliveries": dispatcher.pending,
             "hookrelay_held_deliveries": dispatcher.held,
@@ -231,9 +239,12 @@ class Daemon:
             return False
         prepared = await self._registry.prepare(loaded.webhooks)
         self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
-        fixed = _needing_restart(self._config, loaded.config)
-        self._config = _with_fixed(loaded.config, self._config)
+        before, fixed = self._config, _needing_restart(self._config, loaded.config)
+        self._config = _with_fixed(loaded.config, before)
         self._ingest.limits = _ingest_limits(self._config)
+        if (before.egress, before.delivery) != (self._config.egress, self._config.delivery):
+            _equip(self._dialer, before, self._config)
+            self._dispatcher.restart(_connections(self._config, self._log), self._config.delivery.disable_after_s)
         self._registry.put_in_force(prepared)
         self._metrics.reload_successful, self._metrics.reload_at = True, time.time()
         self._log.info("reloaded", webhooks=len(prepared.catalog.by_seq), removed=len(prepared.removed))
@@ -246,8 +257,42 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _allow_all(origin: object, addresses: object) -> None:
-    """Where the egress policy will be asked."""
+# --- the way out ------------------------------------------------------------------------------------------------
+
+
+def _equip(dialer: Dialer, before: Config | None, config: Config) -> None:
+    """Give the dialer what the settings say; connections from now on obey them."""
+    egress = config.egress
+    dialer.vet = partial(_vet, egress.policy)
+    if before is None or before.egress.resolver != egress.resolver:  # it remembers which names it has found
+        dialer.resolver = Resolver(None if egress.resolver is None else (egress.resolver.host, egress.resolver.port))
+    dialer.trusts = Trusts(None if egress.ca_file is None else str(egress.ca_file))
+    dialer.proxy = egress.proxy
+
+
+def _vet(policy: Policy, origin: Origin, addresses: Sequence[Address]) -> Vetted:
+    """Whether the egress rules of this moment let a connection go there: the URL's origin, then every address."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    wrong = check_url(f"{origin.scheme}://{host}:{origin.port}/", policy)
+    if wrong is not None:
+        return Vetted(f"the URL {wrong}", frozenset())
+    return vet(origin.host, origin.port, [address.ip for address in addresses], policy)
+
+
+def _connections(config: Config, log: logs.Logger) -> int:
+    """The budget of connections: what was asked for, as far as this process may have so many descriptors."""
+    asked = config.delivery.max_connections
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(1, limit - DESCRIPTORS_KEPT)
+    if asked > most:
+        log.warning(
+            "connections_limited",
+            asked=asked,
+            limit=most,
+            detail=f"raise this process's limit of open files ({limit}) above delivery.max_connections by"
+            f" {DESCRIPTORS_KEPT}: LimitNOFILE= in the systemd unit, or ulimit -n",
+        )
+    return min(asked, most)
 
 
 def _ingest_limits(config: Config) -> IngestLimits:
@@ -265,7 +310,6 @@ _FIXED: Mapping[str, Callable[[Config], object]] = {
     "events.group": lambda config: config.events.group,
     "api.listen": lambda config: config.api.listen,
     "api.mode": lambda config: config.api.mode,
-    "egress.ca_file": lambda config: config.egress.ca_file,
 }
 
 
@@ -280,7 +324,6 @@ def _with_fixed(new: Config, old: Config) -> Config:
         store=structs.replace(new.store, path=old.store.path, max_size=old.store.max_size),
         events=structs.replace(new.events, socket=old.events.socket, mode=old.events.mode, group=old.events.group),
         api=structs.replace(new.api, listen=old.api.listen, mode=old.api.mode),
-        egress=structs.replace(new.egress, ca_file=old.egress.ca_file),
     )
 
 

@@ -110,9 +110,10 @@ class Dispatcher:
         for seq in [seq for seq in self._held if seq not in self._lanes]:
             self._expect(seq, self._held.pop(seq), 0)
 
-    def restart(self, max_connections: int) -> None:
+    def restart(self, max_connections: int, disable_after_s: float | None) -> None:
         """Let every lane begin anew on fresh connections: the way out, or what is allowed, has changed."""
         self._shared.connections.budget = max_connections
+        self._shared.outside = structs.replace(self._shared.outside, disable_after_s=disable_after_s)
         for lane in self._lanes.values():
             lane.stop()
 

@@ -16,6 +16,7 @@ from hookrelay.model import Delivery, Webhook
 from hookrelay.net.dial import Dialer, Origin, Phase
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.http1 import Connection
+from hookrelay.rules.egress import Vetted
 from hookrelay.store import events, queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.open import open_memory
@@ -67,7 +68,7 @@ class Receiver(Dialer):
     """All hosts of the world, dialled without a network. Keeps what came, and how many attempts there were at once."""
 
     def __init__(self) -> None:
-        super().__init__(vet=lambda origin, addresses: None)
+        super().__init__(vet=lambda origin, addresses: Vetted(None, frozenset()))
         self.requests: list[Request] = []
         self.hosts: dict[str, Behaviour] = {}
         self.refusals: dict[str, deque[AttemptFailure]] = {}

@@ -55,7 +55,7 @@ def _keys() -> tuple[Key, ...]:
         Key("egress", "allow", "allow", values.allow, [], "toml"),
         Key("egress", "deny", "deny", values.deny, [], "toml"),
         Key("egress", "allow_http", "allow_http", values.flag, False, "toml"),
-        Key("egress", "ca_file", "ca_file", values.existing_file, None),
+        Key("egress", "ca_file", "ca_file", values.authorities, None),
         Key("egress", "proxy", "proxy", values.proxy, None),
         Key("egress", "resolver", "resolver", values.resolver, "system"),
         Key("log", "level", "level", choice("debug", "info", "warning", "error"), "info"),

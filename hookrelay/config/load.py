@@ -6,6 +6,7 @@ Which file it is, and what the values mean to the daemon, is the caller's.
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from hookrelay.config.values import WrongItems
 from hookrelay.config.values import path as read_path
 from hookrelay.config.webhooks import find_files, load_files
 from hookrelay.model import ConfigError, ConfigMistake
+from hookrelay.rules.egress import Policy
 from hookrelay.rules.webhook import check_json
 from hookrelay.rules.webhook_texts import EVENT_TYPE
 from hookrelay.rules.wording import got, nearest, shown, unknown
@@ -73,19 +75,29 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         event_types = _read_sections(document, settings)
     settings.override(environ)
     settings.check_together()
-    # in a file that cannot be read, http may well be allowed: no mistakes that follow from another
-    allow_http = settings.values["egress.allow_http"] or "egress.allow_http" in settings.wrong
-    allow_http = allow_http or (path is not None and document is None)
     config = settings.config(event_types)
+    policy = config.egress.policy
+    if path is not None and document is None:
+        policy = _lenient(policy, settings.values.keys())
+    else:
+        policy = _lenient(policy, settings.wrong)
     is_named = "delivery.webhooks_dir" in settings.places.keys() - settings.wrong
     files = find_files(config.delivery.webhooks_dir, required=is_named, tell=mistakes.append)
     webhooks = load_files(
-        files, environ=environ, allow_http=allow_http, defaults=config.delivery.defaults, tell=mistakes.append
+        files, environ=environ, policy=policy, defaults=config.delivery.defaults, tell=mistakes.append
     )
     if mistakes:
         order = {mistake.file: index for index, mistake in reversed(list(enumerate(mistakes)))}
         raise ConfigError(sorted(mistakes, key=lambda mistake: (order[mistake.file], mistake.line or 0)))
     return Loaded(config, webhooks, tuple(files))
+
+
+def _lenient(policy: Policy, unknown_keys: Collection[str]) -> Policy:
+    """The policy with all opened that keys which cannot be read may well open: no mistakes that follow from another."""
+    allow = policy.allow
+    if "egress.allow" in unknown_keys:
+        allow = (*allow, (IPv4Network("0.0.0.0/0"), None), (IPv6Network("::/0"), None))
+    return Policy(allow, policy.deny, policy.allow_http or "egress.allow_http" in unknown_keys)
 
 
 class _Settings:

@@ -1,16 +1,13 @@
 """The settings in force: every default filled in, every text turned into its value. Swapped whole at a reload."""
 
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from hookrelay.model import Webhook
+from hookrelay.rules.egress import AddressRule, Policy
 from hookrelay.rules.webhook import Defaults
-
-AddressRule = tuple[IPv4Network | IPv6Network, int | None]
-"""A network, and the one port that the rule is about (None: every port)."""
 
 
 class Unix(Struct, frozen=True):
@@ -97,6 +94,11 @@ class EgressSettings(Struct, frozen=True):
     """May hold a password: never shown."""
     resolver: Tcp | None
     """None for the system's."""
+
+    @property
+    def policy(self) -> Policy:
+        """Where deliveries may go. Made anew each time: keep it, for it learns its rules by heart."""
+        return Policy(allow=self.allow, deny=self.deny, allow_http=self.allow_http)
 
 
 class LogSettings(Struct, frozen=True):

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from hookrelay.config.keys import KEYS
-from hookrelay.config.settings import AddressRule, Config, EventType
+from hookrelay.config.settings import Config, EventType
+from hookrelay.rules.egress import written
 from hookrelay.units import format_duration, format_size
 
 MASK = "***"
@@ -37,7 +38,7 @@ def _written(dotted: str, field: str, value: Any) -> Any:
             user, at, host = rest.rpartition("@")
             return f"{scheme}://{MASK if user else ''}{at}{host}"
         case "egress.allow" | "egress.deny":
-            return [rule if isinstance(rule, str) else _rule(rule) for rule in value]
+            return [rule if isinstance(rule, str) else written(rule) for rule in value]
         case "api.listen":
             return list(map(str, value))
     if field.endswith("_s"):
@@ -47,13 +48,6 @@ def _written(dotted: str, field: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, Path) else value
-
-
-def _rule(rule: AddressRule) -> str:
-    network, port = rule
-    if port is None:
-        return str(network)
-    return f"[{network}]:{port}" if network.version == 6 else f"{network}:{port}"
 
 
 def _entry(event_type: EventType) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hookrelay.config.settings import AddressRule, Tcp, Unix
+from hookrelay.config import pem
+from hookrelay.config.settings import Tcp, Unix
+from hookrelay.rules.egress import AddressRule, only_exact, written
 from hookrelay.rules.webhook_texts import (
     RETRY_EXAMPLE,
     check_max_in_flight,
     check_rate,
-    check_url,
     parse_retry,
     parse_timeout,
     parse_wait,
@@ -31,6 +32,10 @@ MAX_SOCKET_PATH = 107
 """Bytes; the kernel's limit (THREATS §4)."""
 
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
+_WEB = re.compile(r"https?://(?P<place>[^/?#@]+)(?:/[A-Za-z0-9\-._~:/@!$&'()*+,;=%]*)?")
+_PROXY = re.compile(r"(?:http|socks5)://(?:(?P<user>[^/?#@]*)@)?(?P<place>[^/?#@]+)/?")
+_USER = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})+")
+_PLACE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})")
 
 
@@ -117,15 +122,10 @@ def path(value: object, base: Path) -> Path:
     return base / text
 
 
-def existing_file(value: object, base: Path) -> Path:
-    """The path of a file that is there."""
+def authorities(value: object, base: Path) -> Path:
+    """The path of a file of certificates."""
     file = path(value, base)
-    try:
-        there = file.is_file()
-    except OSError:  # a folder on the way may not be entered
-        there = False
-    if not there:
-        raise ValueError(f"there is no file {shown(str(file))} that can be seen: write the path of one")
+    pem.check(file, pem.certificates)
     return file
 
 
@@ -248,15 +248,23 @@ def disable_after(value: object, base: Path) -> float | None:
 
 
 def allow(value: object, base: Path) -> tuple[AddressRule | str, ...]:
-    """Networks and names that may be called although they are not public."""
+    """Networks and names that may be called although they are not public.
+
+    Addresses such as a cloud's metadata service are opened one by one: a network that holds them among others may
+    stand here, and does not open them; one that holds nothing else would be without effect.
+    """
 
     def one(text: str) -> AddressRule | str:
         name, colon, port = text.lower().partition(":")
         if _NAME.fullmatch(name.removeprefix("*.")) and re.search("[a-z]", name) and not port.strip("0123456789"):
+            name = name.removesuffix(".")
             return f"{name}:{_port(port)}" if colon else name
-        rule = _rule(text)
-        if rule[0].prefixlen == 0:
+        network, number = rule = _rule(text)
+        if network.prefixlen == 0:
             raise ValueError(f"{shown(text)} opens every address, those of your own network too: name the ones to open")
+        if (around := only_exact(network)) is not None:
+            first = written((ipaddress.ip_network(network.network_address + 1), number))
+            raise ValueError(f'{shown(text)} lies in {around}, where each address is opened alone, such as "{first}"')
         return rule
 
     return _items(value, one, "a list of networks", '["10.1.2.0/24", "127.0.0.1/32:8080"]')
@@ -269,19 +277,28 @@ def deny(value: object, base: Path) -> tuple[AddressRule, ...]:
 
 def proxy(value: object, base: Path) -> str:
     """A proxy's URL. It is not repeated: it may hold a password."""
+    right = (
+        'a proxy is written "http://proxy.example:3128", "socks5://proxy.example:1080" or with USER:PASSWORD@ inside'
+    )
     text = _text(value, "a URL", "http://proxy.example:3128")
-    scheme, _, rest = text.partition("://")
-    without_user = f"{scheme}://{rest.rpartition('@')[2]}"
-    if (wrong := check_url(without_user, allow_http=True)) is not None:
-        raise ValueError(f'{wrong}; a proxy is written "http://proxy.example:3128"')
+    if text.startswith("socks5h:"):
+        raise ValueError("lets the proxy look names up, which would get round the rules of egress: write socks5://")
+    if text.count("@") > 1:
+        raise ValueError("has an @ too many: write one that stands in a user name or password as %40")
+    match = _PROXY.fullmatch(text)
+    if match is None or not _is_place(match["place"]):
+        raise ValueError(f"is no proxy that can be used: {right}")
+    if match["user"] is not None and not _USER.fullmatch(match["user"]):
+        raise ValueError("has a user name or password with a character that no URL may hold: write it as %XX")
     return text
 
 
 def endpoint(value: object, base: Path) -> str:
     """The URL of a telemetry collector."""
     text = _text(value, "a URL", "http://127.0.0.1:4318")
-    if (wrong := check_url(text, allow_http=True)) is not None:
-        raise ValueError(wrong)
+    match = _WEB.fullmatch(text)
+    if match is None or not _is_place(match["place"]):
+        raise ValueError('is not a collector\'s address: write one such as "http://127.0.0.1:4318"')
     return text
 
 
@@ -348,6 +365,15 @@ def _host_port(text: str) -> Tcp | None:
     if match[1] is not None:
         return Tcp(match[1], int(match[3])) if _is_address(match[1], version=6) else None
     return Tcp(match[2], int(match[3])) if _NAME.fullmatch(match[2].lower()) else None
+
+
+def _is_place(text: str) -> bool:
+    """Whether a URL may have this between // and its path: a host and maybe a port."""
+    match = _PLACE.fullmatch(text)
+    if match is None or int(match["port"] or 1) > 65535:
+        return False
+    host = match["host"].lower()
+    return _is_address(host[1:-1], version=6) if host.startswith("[") else _NAME.fullmatch(host) is not None
 
 
 def _rule(text: str) -> AddressRule:

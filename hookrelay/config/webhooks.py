@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+from hookrelay.config import pem
 from hookrelay.config.files import Document, Tell, read, read_toml, unreadable
-from hookrelay.model import ConfigMistake, Webhook, WebhookFields
+from hookrelay.model import ConfigMistake, Trust, Webhook, WebhookFields
+from hookrelay.rules.egress import Policy
 from hookrelay.rules.webhook import Defaults, decode_secret, file_webhook_id, resolve
 from hookrelay.rules.webhook import read as read_fields
 from hookrelay.rules.wording import got, shown, unknown
@@ -15,9 +17,16 @@ MAX_FILE = 16 << 20
 """Room for about 100,000 webhooks in a file."""
 MAX_SECRETS = 10
 
+Word = TypeVar("Word", bound=str)
+
 _SECRET_KEYS = ("secret", "secret_file", "secret_env")
-_OWN_KEYS = ("name", "secret_file", "secret_env")
+_OWN_KEYS = ("name", "status", "held", "secret_file", "secret_env", "ca_file", "client_cert_file", "client_key_file")
 _TABLE_KEYS = frozenset({*_OWN_KEYS, *WebhookFields.__struct_fields__})
+_TRUST_CHECKS: dict[str, tuple[pem.Check, ...]] = {
+    "ca_file": (pem.certificates,),
+    "client_cert_file": (pem.certificates,),
+    "client_key_file": (pem.key,),
+}
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -35,10 +44,10 @@ def find_files(folder: Path, *, required: bool, tell: Tell) -> list[Path]:
 
 
 def load_files(
-    files: Iterable[Path], *, environ: Mapping[str, str], allow_http: bool, defaults: Defaults, tell: Tell
+    files: Iterable[Path], *, environ: Mapping[str, str], policy: Policy, defaults: Defaults, tell: Tell
 ) -> tuple[Webhook, ...]:
     """The webhooks of all files, in order. Where `tell` was told of any mistake, some are missing."""
-    reader = _Reader(environ, allow_http, defaults)
+    reader = _Reader(environ, policy, defaults)
     for file in files:
         document = read_toml(file, MAX_FILE, tell)
         if document is not None:
@@ -49,12 +58,13 @@ def load_files(
 class _Reader:
     """Takes file after file; names must differ over all of them."""
 
-    def __init__(self, environ: Mapping[str, str], allow_http: bool, defaults: Defaults) -> None:
+    def __init__(self, environ: Mapping[str, str], policy: Policy, defaults: Defaults) -> None:
         self.webhooks: list[Webhook] = []
         self._environ = environ
-        self._allow_http = allow_http
+        self._policy = policy
         self._defaults = defaults
         self._names: dict[str, tuple[Document, int]] = {}
+        self._pem_files: set[tuple[Path, tuple[pem.Check, ...]]] = set()
 
     def take(self, document: Document, file: Path) -> None:
         for key in document.tree:
@@ -74,17 +84,29 @@ class _Reader:
                 document.wrong(("webhook", index), f"expected a table, got {got(table)}: write it below [[webhook]]")
 
     def _take_one(self, document: Document, index: int, table: dict[str, Any], file: Path) -> None:
-        fields, errors = read_fields(table, allow_http=self._allow_http, also=_OWN_KEYS)
+        fields, errors = read_fields(table, policy=self._policy, also=_OWN_KEYS)
         for error in errors:
             key, _, rest = error.field.partition(".")
             inner: Sequence[str | int] = [int(rest) if isinstance(table.get(key), list) else rest] if rest else []
             document.wrong(("webhook", index, key, *inner), error.detail)
         name = self._name(document, index, table)
         secrets = self._secrets(document, index, table, file)
+        status: Literal["active", "paused"] = self._word(document, index, table, "status", ("active", "paused"))
+        held: Literal["deliver", "discard"] = self._word(document, index, table, "held", ("deliver", "discard"))
+        trust = self._trust(document, index, table, file.parent)
         if fields is not None and name is not None and secrets:
-            source = f"file:{file.name}"
-            webhook = resolve(fields, id=file_webhook_id(name), source=source, defaults=self._defaults, secrets=secrets)
-            self.webhooks.append(webhook)
+            self.webhooks.append(
+                resolve(
+                    fields,
+                    id=file_webhook_id(name),
+                    source=f"file:{file.name}",
+                    defaults=self._defaults,
+                    secrets=secrets,
+                    status=status,
+                    held=held,
+                    trust=trust,
+                )
+            )
 
     def _name(self, document: Document, index: int, table: dict[str, Any]) -> str | None:
         name, here = table.get("name"), ("webhook", index, "name")
@@ -102,6 +124,47 @@ class _Reader:
             self._names[name] = document, index
             return name
         return None
+
+    def _word(self, document: Document, index: int, table: dict[str, Any], key: str, words: tuple[Word, Word]) -> Word:
+        """One of two words; the first where nothing is said, or nothing right."""
+        said = table.get(key, words[0])
+        for word in words:
+            if said == word:
+                return word
+        what = shown(said) if isinstance(said, str) else got(said)
+        document.wrong(("webhook", index, key), f'{what} is no {key}: write "{words[0]}" or "{words[1]}"')
+        return words[0]
+
+    def _trust(self, document: Document, index: int, table: dict[str, Any], folder: Path) -> Trust | None:
+        """What TLS to the webhook rests on; after a mistake whatever was right of it."""
+        paths: dict[str, str] = {}
+        for key, checks in _TRUST_CHECKS.items():
+            if key not in table:
+                continue
+            if key == "client_cert_file" and "client_key_file" not in table:
+                checks = (*checks, pem.key)  # a file may hold both
+            try:
+                paths[key] = self._pem_file(table[key], folder, checks)
+            except ValueError as error:
+                document.wrong(("webhook", index, key), str(error))
+        if "client_key_file" in table and "client_cert_file" not in table:
+            right = "name the certificate that it belongs to as client_cert_file"
+            document.wrong(("webhook", index, "client_key_file"), f"stands without a client_cert_file: {right}")
+        if not paths:
+            return None
+        return Trust(paths.get("ca_file"), paths.get("client_cert_file"), paths.get("client_key_file"))
+
+    def _pem_file(self, value: object, folder: Path, checks: tuple[pem.Check, ...]) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f'expected a path such as "accounts.pem", got {got(value)}')  # noqa: TRY004 -- caught above
+        if not value or "\0" in value or "\n" in value:
+            raise ValueError('is the path of a file that holds PEM, such as "accounts.pem"')
+        file = folder.absolute() / value
+        # many webhooks share a file
+        if (file, checks) not in self._pem_files:
+            pem.check(file, *checks)
+            self._pem_files.add((file, checks))
+        return str(file)
 
     def _secrets(self, document: Document, index: int, table: dict[str, Any], file: Path) -> tuple[bytes, ...]:
         """The keys that sign, newest first; empty after a mistake. No text of a secret enters a mistake."""

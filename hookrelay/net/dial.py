@@ -1,8 +1,6 @@
 """Opening a connection: look the name up, vet what comes back, connect to just that. Nothing else opens one."""
 
-import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import ssl
@@ -14,11 +12,13 @@ import trio
 from hookrelay.model import Trust
 from hookrelay.net.failure import AttemptFailure, of_os_error
 from hookrelay.net.http1 import Connection
+from hookrelay.net.resolve import Address, Resolver
+from hookrelay.net.trust import Trusts
+from hookrelay.rules.egress import Vetted
 
-LOOK_UP_S = 5.0
 CONNECT_S = 10.0
-"""For each address; a name with several gets to try the next."""
-LOOK_UPS_AT_ONCE = 64
+"""For each address at most; a name with several gets to try the next."""
+CONNECT_LEAST_S = 1.0
 
 Phase = Literal["idle", "look_up", "connect", "tls", "send", "answer", "body"]
 
@@ -32,33 +32,23 @@ class Origin(NamedTuple):
     trust: Trust | None = None
 
 
-class Address(NamedTuple):
-    """One answer of a look-up."""
-
-    family: int
-    ip: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
-
-
-Vet = Callable[[Origin, Sequence[Address]], str | None]
-"""Why a connection to any of these addresses is not allowed; None where all of them are."""
+Vet = Callable[[Origin, Sequence[Address]], Vetted]
+"""Whether all of these addresses may be dialled; asked first with none, whether the origin may be looked up."""
 
 
 class Dialer:
-    """What all lanes share of connecting: the resolver's threads, the trust, the egress rules.
+    """What all lanes share of connecting. Each part may be replaced at any time: the next connection uses the new one.
 
     `vet` is asked for every new connection, with every address the name has just now, and the connection goes to
     one of those addresses and no other: a name cannot change its mind in between.
     """
 
-    def __init__(self, *, vet: Vet, ca_file: str | None = None) -> None:
-        self._vet = vet
-        self._ca_file = ca_file
-        self._trust: ssl.SSLContext | None = None
-        self._look_ups = trio.CapacityLimiter(LOOK_UPS_AT_ONCE)
+    def __init__(self, *, vet: Vet, resolver: Resolver | None = None, trusts: Trusts | None = None) -> None:
+        self.vet = vet
+        self.resolver = resolver or Resolver()
+        self.trusts = trusts or Trusts()
+        self.proxy: str | None = None
+        """Through which deliveries go (`net.proxy`); None: straight."""
         self.open_connections = 0
 
     async def connect(self, origin: Origin, progress: Callable[[Phase], None]) -> Connection:
@@ -66,105 +56,64 @@ class Dialer:
 
         The caller owns the connection, and gives it back by `hang_up`.
         """
-        progress("look_up")
-        addresses = await self._look_up(origin)
-        refusal = self._vet(origin, addresses)
-        if refusal is not None:
-            raise AttemptFailure("egress_blocked", refusal)
+        addresses, opened = await self._vetted(origin, progress)
+        # before anything is sent: a file that is gone is no reason to bother the receiver
+        context = await self.trusts.context(origin.trust) if origin.scheme == "https" else None
         progress("connect")
-        sock, address = await self._first_that_answers(addresses)
+        sock, address = await _first_that_answers(addresses)
         try:
-            _check_peer(sock, address)
-            if origin.scheme == "https":
+            _check_ends(sock, address, opened)
+            if context is not None:
                 progress("tls")
-                sock = await self._start_tls(sock, origin.host)
-        except BaseException as error:
+                sock = await _start_tls(sock, context, origin.host)
+        except BaseException:
             sock.close()
-            if isinstance(error, OSError):
-                raise of_os_error(error, "connecting") from error
             raise
         self.open_connections += 1
         return Connection(sock, str(address))
+
+    async def vetted(self, origin: Origin, progress: Callable[[Phase], None]) -> list[Address]:
+        """The addresses that the name has now, all of which may be dialled. AttemptFailure where one may not."""
+        return (await self._vetted(origin, progress))[0]
+
+    async def _vetted(self, origin: Origin, progress: Callable[[Phase], None]) -> tuple[list[Address], frozenset[str]]:
+        progress("look_up")
+        self._refuse_or_pass(origin, ())  # what the name alone forbids is not even looked up
+        addresses = await self.resolver.look_up(origin.host, origin.port)
+        return addresses, self._refuse_or_pass(origin, addresses)
+
+    def _refuse_or_pass(self, origin: Origin, addresses: Sequence[Address]) -> frozenset[str]:
+        vetted = self.vet(origin, addresses)
+        if vetted.refusal is not None:
+            raise AttemptFailure("egress_blocked", vetted.refusal)
+        return vetted.opened
 
     def hang_up(self, connection: Connection) -> None:
         """Close a connection that `connect` gave."""
         connection.close()
         self.open_connections -= 1
 
-    async def _look_up(self, origin: Origin) -> list[Address]:
-        with contextlib.suppress(ValueError):
-            literal = ipaddress.ip_address(origin.host)
-            family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
-            return [Address(family, str(literal), origin.port)]
-        # fully qualified, so that no search domain of this host is tried; a name without a dot has only this host's
-        name = f"{origin.host}." if "." in origin.host and not origin.host.endswith(".") else origin.host
-        with trio.move_on_after(LOOK_UP_S):
-            try:
-                found = await trio.to_thread.run_sync(
-                    _addresses, name, origin.port, limiter=self._look_ups, abandon_on_cancel=True
-                )
-            except OSError as error:
-                raise _look_up_failure(error, origin.host) from error
-            return found
-        raise AttemptFailure("dns_error", f"looking {origin.host} up took over {LOOK_UP_S:g} s")
 
-    async def _first_that_answers(self, addresses: Sequence[Address]) -> tuple[socket.socket, Address]:
-        failure = AttemptFailure("dns_error", "the name has no address")
-        for address in addresses:
-            try:
-                return await _connect(address), address
-            except AttemptFailure as error:
-                failure = error
-                if error.code == "local_fault":
-                    break
-        raise failure
+# --- TCP --------------------------------------------------------------------------------------------------------
 
-    async def _start_tls(self, plain: socket.socket, host: str) -> ssl.SSLSocket:
-        if self._trust is None:
-            self._trust = _trust(self._ca_file)
-        sock = self._trust.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+
+async def _first_that_answers(addresses: Sequence[Address]) -> tuple[socket.socket, Address]:
+    failure = AttemptFailure("dns_error", "the name has no address")
+    for tried, address in enumerate(addresses):
+        left = len(addresses) - tried
+        # one that swallows everything must leave the next its part of the attempt's time
+        share_s = (trio.current_effective_deadline() - trio.current_time()) / left
+        within_s = CONNECT_S if left == 1 else min(CONNECT_S, max(CONNECT_LEAST_S, share_s))
         try:
-            while True:
-                try:
-                    sock.do_handshake()
-                except ssl.SSLWantReadError:
-                    await trio.lowlevel.wait_readable(sock)
-                except ssl.SSLWantWriteError:
-                    await trio.lowlevel.wait_writable(sock)
-                except ssl.SSLError as error:
-                    raise of_os_error(error, "connecting") from error
-                except OSError as error:
-                    raise of_os_error(error, "agreeing on TLS") from error
-                else:
-                    return sock
-        except BaseException:
-            sock.close()
-            raise
+            return await _connect(address, within_s), address
+        except AttemptFailure as error:
+            failure = error
+            if error.code == "local_fault":
+                break
+    raise failure
 
 
-def _check_peer(sock: socket.socket, address: Address) -> None:
-    if sock.getpeername()[:2] != (address.ip, address.port):
-        raise AttemptFailure("egress_blocked", "the connection led to another address than the one vetted")
-    if sock.getsockname()[:2] == sock.getpeername()[:2]:
-        raise AttemptFailure("egress_blocked", "the connection led back to itself")
-
-
-def _addresses(name: str, port: int) -> list[Address]:
-    answers = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(Address(family, str(peer[0]), port) for family, _, _, _, peer in answers))
-
-
-def _look_up_failure(error: OSError, host: str) -> AttemptFailure:
-    # a resolver that got no descriptor says "temporary failure": ask for one to know whose fault it is
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as own:
-        if own.errno in (errno.EMFILE, errno.ENFILE):
-            return AttemptFailure("local_fault", f"looking {host} up: {own.strerror}")
-    return AttemptFailure("dns_error", f"{host}: {error.strerror or error}")
-
-
-async def _connect(address: Address) -> socket.socket:
+async def _connect(address: Address, within_s: float) -> socket.socket:
     try:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
     except OSError as error:
@@ -175,10 +124,10 @@ async def _connect(address: Address) -> socket.socket:
         try:
             sock.connect((address.ip, address.port))
         except BlockingIOError:
-            with trio.move_on_after(CONNECT_S) as scope:
+            with trio.move_on_after(within_s) as scope:
                 await trio.lowlevel.wait_writable(sock)
             if scope.cancelled_caught:
-                raise AttemptFailure("connect_timeout", f"{address} did not answer within {CONNECT_S:g} s") from None
+                raise AttemptFailure("connect_timeout", f"{address} did not answer within {within_s:.3g} s") from None
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:
                 raise OSError(number, os.strerror(number)) from None
@@ -190,10 +139,47 @@ async def _connect(address: Address) -> socket.socket:
     return sock
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
-    if ca_file is not None:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)  # a file adds trust, it does not replace the system's
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def _check_ends(sock: socket.socket, vetted: Address, opened: frozenset[str]) -> None:
+    """Before the first byte: the far end is the vetted one, and not this host, but where the operator opened that."""
+    try:
+        peer, own = sock.getpeername()[:2], sock.getsockname()[:2]
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise AttemptFailure("reset", "the receiver reset the connection as soon as it was made") from error
+        raise of_os_error(error, "connecting") from error
+    if peer != (vetted.ip, vetted.port):
+        raise AttemptFailure("egress_blocked", f"the connection led to another address than {vetted}, the one vetted")
+    if peer == own:
+        # a port that nobody listens at, met by a connection from that very port
+        raise AttemptFailure("egress_blocked", f"{vetted}: the connection led back to itself")
+    if peer[0] == own[0] and vetted.ip not in opened:
+        raise AttemptFailure(
+            "egress_blocked", f"{vetted} is an address of this host itself: only `egress.allow` can open it"
+        )
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------
+
+
+async def _start_tls(plain: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    """Takes `plain` over: closes it where this fails. The certificate must be that of `host`, name or literal."""
+    try:
+        sock = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+    except OSError as error:
+        plain.close()
+        raise of_os_error(error, "agreeing on TLS") from error
+    try:
+        while True:
+            try:
+                sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await trio.lowlevel.wait_readable(sock)
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(sock)
+            except OSError as error:
+                raise of_os_error(error, "agreeing on TLS") from error
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise

@@ -1,6 +1,6 @@
 """Is this a well-formed webhook, and what does it say once every default is filled in?
 
-Serves files and API alike: plain values in, `Webhook` or every mistake out. Where a URL's addresses may lead is
+Serves files and API alike: plain values in, `Webhook` or every mistake out. Where a URL may lead is
 `rules.egress`'s question; where a mistake stands in a file is `config`'s.
 """
 
@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from hookrelay.model import FieldError, Webhook, WebhookFields, random_ulid
+from hookrelay.model import FieldError, Trust, Webhook, WebhookFields, WebhookStatus, random_ulid
+from hookrelay.rules.egress import Policy
+from hookrelay.rules.egress_url import check_url, to_ascii
 from hookrelay.rules.webhook_texts import (
     DEFAULT_RETRY,
     EVENT_TYPE,
@@ -22,7 +24,6 @@ from hookrelay.rules.webhook_texts import (
     RETRY_EXAMPLE,
     check_max_in_flight,
     check_rate,
-    check_url,
     decode_secret,
     parse_retry,
     parse_timeout,
@@ -36,7 +37,6 @@ __all__ = [
     "Defaults",
     "check",
     "check_json",
-    "check_url",
     "decode_secret",
     "file_webhook_id",
     "parse_retry",
@@ -72,11 +72,12 @@ class Defaults(Struct, frozen=True):
 
 
 def read(
-    values: Mapping[str, object], *, allow_http: bool, also: Collection[str] = ()
+    values: Mapping[str, object], *, policy: Policy, also: Collection[str] = ()
 ) -> tuple[WebhookFields | None, list[FieldError]]:
     """Webhook fields from decoded JSON or TOML: the fields where nothing is wrong, else None and every mistake.
 
-    `also` names keys that the caller reads itself; they are passed over, and suggested for misspelt ones.
+    An international host name in the URL comes back in its ASCII form. `also` names keys that the caller reads itself;
+    they are passed over, and suggested for misspelt ones.
     """
     known = [*_FIELDS, *also]
     errors = [FieldError(key, unknown(key, known)) for key in values if key not in known]
@@ -92,16 +93,22 @@ def read(
             good[name] = values[name]
         elif _CHECKS[kind](values[name]):
             good[name] = _right_items(name, values[name])
-    # a stand-in for what is missing or of the wrong type lets the rest be checked as well
+    if "url" in good:
+        try:
+            good["url"] = to_ascii(good["url"])
+        except ValueError as error:
+            errors.append(FieldError("url", str(error)))
+            del good["url"]
+    # a stand-in for what is missing or unusable lets the rest be checked as well
     fields = WebhookFields(**{"url": "https://example.com/", "events": ["*"], **good})
-    errors += check(fields, allow_http=allow_http)
+    errors += check(fields, policy=policy)
     return (None if errors else fields), errors
 
 
-def check(fields: WebhookFields, *, allow_http: bool = False) -> list[FieldError]:
+def check(fields: WebhookFields, *, policy: Policy) -> list[FieldError]:
     """Every mistake in fields that have the right types, each with what would be right."""
     errors: list[FieldError] = []
-    if (wrong := check_url(fields.url, allow_http=allow_http)) is not None:
+    if (wrong := check_url(fields.url, policy)) is not None:
         errors.append(FieldError("url", wrong))
     errors += _event_errors(fields.events)
     if len(fields.description) > 1024:
@@ -120,7 +127,17 @@ def check(fields: WebhookFields, *, allow_http: bool = False) -> list[FieldError
     return errors
 
 
-def resolve(fields: WebhookFields, *, id: str, source: str, defaults: Defaults, secrets: tuple[bytes, ...]) -> Webhook:
+def resolve(
+    fields: WebhookFields,
+    *,
+    id: str,
+    source: str,
+    defaults: Defaults,
+    secrets: tuple[bytes, ...],
+    status: WebhookStatus = "active",
+    held: Literal["deliver", "discard"] = "deliver",
+    trust: Trust | None = None,
+) -> Webhook:
     """The webhook in force that checked `fields` describe. `secrets` sign, newest first."""
     retry = defaults.retry if fields.retry is None else fields.retry
     if not isinstance(retry, str):
@@ -131,6 +148,7 @@ def resolve(fields: WebhookFields, *, id: str, source: str, defaults: Defaults, 
         url=fields.url,
         events=tuple(fields.events),
         description=fields.description,
+        status=status,
         rate_limit=defaults.rate_limit if fields.rate_limit is None else fields.rate_limit,
         max_in_flight=defaults.max_in_flight if fields.max_in_flight is None else fields.max_in_flight,
         timeout_s=defaults.timeout_s if fields.timeout is None else parse_duration(fields.timeout),
@@ -140,6 +158,8 @@ def resolve(fields: WebhookFields, *, id: str, source: str, defaults: Defaults, 
         ordered=fields.ordered,
         metadata=fields.metadata,
         secrets=secrets,
+        trust=trust,
+        held=held,
         source=source,
     )
 

@@ -1,12 +1,11 @@
 """One field of a webhook at a time: is the text well-formed, and what does it stand for?
 
-The settings of `delivery.*` obey the same rules. Whole webhooks are `rules.webhook`'s.
+The settings of `delivery.*` obey the same rules. URLs are `rules.egress_url`'s, whole webhooks `rules.webhook`'s.
 """
 
 import base64
 import re
 from collections.abc import Collection
-from ipaddress import IPv6Address
 
 from hookrelay.rules.wording import shown
 from hookrelay.units import parse_duration
@@ -22,35 +21,8 @@ _RATE = re.compile(r"[1-9][0-9]{0,5}/[smh](?: burst [1-9][0-9]{0,5})?")
 _EXPONENTIAL = re.compile(
     r"exponential\( *([0-9.a-z]{2,20}) *, *([0-9]{1,3}(?:\.[0-9]{1,3})?) *, *([0-9.a-z]{2,20}) *, *([0-9]{1,3}) *\)"
 )
-_URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?]*)(?:[/?].*)?")
-_URL_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]*")
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9_.-]+|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?")
-_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _WEEK_S = 7 * 86400.0
 _MAX_ATTEMPTS = 50
-
-
-def check_url(url: str, *, allow_http: bool) -> str | None:
-    """What is wrong with a URL's text, or None. The URL is not repeated: it may carry a token."""
-    if len(url) > 2048:
-        return f"is {len(url)} characters long: at most 2048"
-    if "#" in url:
-        return "has a fragment: a receiver never sees what follows #, leave it out"
-    if (odd := _URL_CHARACTERS.match(url)) is not None and odd.end() < len(url):
-        return (
-            f"has {_character(url[odd.end()])} at character {odd.end() + 1}: write it as %XX, "
-            "and an international host name in its xn-- form"
-        )
-    match = _URL.fullmatch(url)
-    if match is None:
-        return 'is not a webhook\'s address: it starts with https:// and a host, such as "https://example.com/hooks"'
-    if "@" in match["authority"]:
-        return "holds a user name or password: leave them out and use `headers` to authenticate"
-    if not _is_host(match["authority"]):
-        return 'has no proper host: a name or address and maybe a port, such as "https://example.com:8443/hooks"'
-    if match["scheme"] == "http" and not allow_http:
-        return "is plain http, which egress.allow_http = false refuses: use https://, or set egress.allow_http = true"
-    return None
 
 
 def decode_secret(text: str) -> bytes:
@@ -141,23 +113,3 @@ def _exponential(text: str) -> tuple[float, ...]:
         delays.append(wait)
         wait = min(wait * factor, longest)
     return tuple(delays)
-
-
-def _is_host(authority: str) -> bool:
-    match = _HOST.fullmatch(authority)
-    if match is None or not 1 <= int(match["port"] or 443) <= 65535:
-        return False
-    if match["v6"] is not None:
-        try:
-            IPv6Address(match["v6"])
-        except ValueError:
-            return False
-        return True
-    name = match["name"].removesuffix(".")
-    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
-
-
-def _character(character: str) -> str:
-    if " " < character <= "~":
-        return f"the character {character}"
-    return "a space" if character == " " else f"the character U+{ord(character):04X}"

@@ -10,6 +10,7 @@ from hookrelay import __version__
 from hookrelay.model import Event, Ids, Refused, Webhook
 from hookrelay.rules.sign import shown_headers
 from hookrelay.store import history
+from hookrelay.store.chains import BLOCKED_MS
 from hookrelay.units import format_time
 from hookrelay.web.api import paging
 from hookrelay.web.api.webhooks import find, json_answer
@@ -73,11 +74,18 @@ def _shown(row: history.DeliveryRow, ids: Ids, webhook: Webhook | None) -> dict[
         "response_code": row.response_code,
         "response_time_ms": None if row.duration_us is None else round(row.duration_us / 1000, 3),
         "error": error,
-        "next_attempt_at": format_time(row.due_ms) if row.state == "pending" and row.due_ms is not None else None,
+        "next_attempt_at": None if is_held else _next_attempt(row),
         "created_at": format_time(row.created_ms),
         "completed_at": None if row.completed_ms is None else format_time(row.completed_ms),
         "test": bool(row.test),
     }
+
+
+def _next_attempt(row: history.DeliveryRow) -> str | None:
+    """When it is due; nobody knows that of one which waits for an earlier delivery to end."""
+    if row.state != "pending" or row.due_ms is None or row.due_ms >= BLOCKED_MS:
+        return None
+    return format_time(row.due_ms)
 
 
 def _attempt(

@@ -1,0 +1,174 @@
+"""The webhooks in force: what files say, what has become of each, and who is told."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from builders import wall, webhook
+from doubles import HANG, Receiver, listening_log, new_store
+from msgspec import structs
+
+from hookrelay.deliver import Outside
+from hookrelay.dispatch import Dispatcher
+from hookrelay.ingest import Ingest, Limits
+from hookrelay.model import Webhook
+from hookrelay.registry import Registry
+from hookrelay.store import queue
+from hookrelay.telemetry.metrics import Metrics
+
+
+class House:
+    """All of the daemon behind its doors, over a store in memory."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.store = new_store()
+        log, self.told = listening_log()
+        self.metrics = Metrics()
+        self.registry = Registry(self.store, log, wall)
+        outside = Outside(
+            store=self.store,
+            metrics=self.metrics,
+            log=log,
+            wall=wall,
+            announce=lambda type, data: self.ingest.announce(type, data),
+        )
+        self.dispatcher = Dispatcher(outside, receiver, disabled=self.registry.show_disabled)
+        self.ingest = Ingest(
+            self.store,
+            self.registry.catalog,
+            Limits(),
+            offer=self.dispatcher.offer,
+            metrics=self.metrics,
+            wall=wall,
+        )
+        self.registry.attach(self.ingest, self.dispatcher)
+
+    async def say(self, *hooks: Webhook) -> None:
+        self.registry.put_in_force(await self.registry.prepare(hooks))
+
+    async def submit(self, count: int = 1) -> None:
+        done = trio.Event()
+        self.ingest.submit([b'{"type":"a.b","data":1}'] * count, lambda answer: done.set())
+        await done.wait()
+
+    @property
+    def hook(self) -> Webhook:
+        (found,) = self.registry.catalog.by_seq.values()
+        return found
+
+    def statuses(self) -> list[tuple[Any, ...]]:
+        return self.store._conn.execute("SELECT state, count(*) FROM delivery GROUP BY 1 ORDER BY 1").fetchall()
+
+
+@asynccontextmanager
+async def house(receiver: Receiver) -> AsyncIterator[House]:
+    made = House(receiver)
+    async with trio.open_nursery() as keeping:
+        await keeping.start(made.store.run)
+        async with trio.open_nursery() as root:
+            root.start_soon(made.registry.run)
+            async with trio.open_nursery() as relay:
+                await relay.start(made.dispatcher.run, await made.store.read(queue.backlogs), {})
+                yield made
+                made.dispatcher.stop(0)
+            root.cancel_scope.cancel()
+        made.store.close()
+
+
+FIRST = webhook(seq=1)
+
+
+async def test_what_the_files_say_is_in_force_with_the_store_s_keys(autojump_clock):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        await made.say(structs.replace(FIRST, seq=0))
+        assert (made.hook.id, made.hook.seq, made.hook.status) == (FIRST.id, 1, "active")
+        await made.submit(3)
+        await trio.sleep(1)
+    assert len(receiver.requests) == 3
+
+
+@pytest.mark.parametrize("held", ["deliver", "discard"])
+async def test_what_a_paused_webhook_held_is_delivered_or_discarded_when_it_is_active_again(autojump_clock, held: Any):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        await made.say(structs.replace(FIRST, status="paused"))
+        await made.submit(700)
+        assert (made.dispatcher.held(), receiver.requests) == (700, [])
+        await made.say(structs.replace(FIRST, held=held))
+        await trio.sleep(10)
+        assert (made.dispatcher.held(), made.dispatcher.pending()) == (0, 0)
+        assert made.statuses() == [("cancelled" if held == "discard" else "succeeded", 700)]
+    assert len(receiver.requests) == (0 if held == "discard" else 700)
+
+
+async def test_what_waits_for_a_removed_webhook_is_cancelled_and_what_is_in_flight_ends(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(HANG)
+    async with house(receiver) as made:
+        await made.say(FIRST)
+        await made.submit(1200)
+        await trio.sleep(1)
+        await made.say()
+        await trio.sleep(1)
+        assert made.statuses() == [("pending", 1200)]  # eight are in flight: nothing of the webhook is touched yet
+        receiver.recover()
+        await trio.sleep(1)
+        assert made.statuses() == [("cancelled", 1192), ("succeeded", 8)]
+        assert made.metrics.deliveries["cancelled"] == 1192
+    assert "deliveries_cancelled" in [line["event"] for line in made.told]
+
+
+async def test_a_webhook_disabled_by_an_answer_stays_so_until_its_definition_changes(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(410)
+    async with house(receiver) as made:
+        await made.say(FIRST)
+        await made.submit()
+        await trio.sleep(1)
+        assert (made.hook.status, made.hook.disabled_reason) == ("disabled", "gone")
+        await made.say(FIRST)
+        assert made.hook.status == "disabled"
+        receiver.recover()
+        await made.say(structs.replace(FIRST, description="mended"))
+        assert (made.hook.status, made.hook.disabled_reason) == ("active", None)
+        await trio.sleep(10)
+        assert made.statuses() == [("succeeded", 1)]
+
+
+async def test_an_answer_that_disables_while_files_are_read_again_is_not_forgotten(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(410, seconds=5.0)
+    async with house(receiver) as made:
+        await made.say(FIRST)
+        await made.submit()
+        await trio.sleep(1)
+        prepared = await made.registry.prepare([FIRST])
+        await trio.sleep(10)
+        assert made.hook.status == "disabled"
+        made.registry.put_in_force(prepared)
+        assert (made.hook.status, made.hook.disabled_reason) == ("disabled", "gone")
+        await made.submit()
+        await trio.sleep(10)
+        assert made.dispatcher.held() == 2
+    assert len(receiver.requests) == 1
+
+
+async def test_operators_hear_of_it_where_they_have_a_webhook_that_wants_to(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(410)
+    async with house(receiver) as made:
+        ops = webhook(seq=2, tenant="hookrelay", events=("hookrelay.*",))
+        await made.say(FIRST, ops)
+        await made.submit()
+        await trio.sleep(1)
+        (told,) = receiver.of("r2.example")
+        assert b'"type":"hookrelay.webhook.disabled"' in told.body
+        assert b'"reason":"gone"' in told.body
+        await made.say(structs.replace(FIRST, description="mended"))
+        events = made.ingest._store.last_event
+        await made.submit()
+        await trio.sleep(1)
+        assert made.ingest._store.last_event == events + 1  # nobody listens: nothing is stored
