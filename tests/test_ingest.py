@@ -12,6 +12,7 @@ from hookrelay.ingest import UNSTORED_LIMIT, Ingest, Limits
 from hookrelay.model import Delivery, Webhook
 from hookrelay.rules.match import Catalog
 from hookrelay.store import events
+from hookrelay.store.chains import BLOCKED_MS, WHOLE
 from hookrelay.store.db import Store
 from hookrelay.telemetry.metrics import Metrics
 
@@ -273,3 +274,58 @@ async def test_nobody_is_read_while_too_much_is_on_its_way_to_the_disk(autojump_
     assert answers == []
     await desk.ingest.room()
     assert len(answers) == 2
+
+
+# --- order ------------------------------------------------------------------------------------------------------
+
+
+def ordered(key: str) -> bytes:
+    return json.dumps({"type": "booking.created", "data": 1, "ordering_key": key}).encode()
+
+
+async def test_of_an_ordering_key_one_delivery_is_due_and_the_others_are_offered_as_waiting(
+    autojump_clock, store: Store
+):
+    desk = Desk(store, [webhook(1), webhook(2)])
+    await desk.submit(ordered("a"), ordered("b"), ordered("a"), GOOD)
+    await desk.submit(ordered("a"))
+    found = [(hook, made.chain, made.due_ms >= BLOCKED_MS) for hook, made in desk.offered]
+    for hook in (1, 2):
+        assert [row[1:] for row in found if row[0] == hook] == [
+            ("a", False),
+            ("b", False),
+            ("a", True),
+            (None, False),
+            ("a", True),
+        ]
+
+
+async def test_an_ordered_webhook_has_one_chain_whatever_the_keys_and_others_have_theirs(autojump_clock, store: Store):
+    desk = Desk(store, [webhook(1, ordered=True), webhook(2)])
+    await desk.submit(ordered("a"), ordered("b"), GOOD)
+    found = [(hook, made.chain, made.due_ms >= BLOCKED_MS) for hook, made in desk.offered]
+    assert [row[1:] for row in found if row[0] == 1] == [(WHOLE, False), (WHOLE, True), (WHOLE, True)]
+    assert [row[1:] for row in found if row[0] == 2] == [("a", False), ("b", False), (None, False)]
+
+
+# --- announcements ----------------------------------------------------------------------------------------------
+
+
+async def test_an_announcement_is_an_event_for_operators_webhooks_and_nothing_where_there_are_none(
+    autojump_clock, store: Store
+):
+    desk = Desk(store, [webhook(1), webhook(2, tenant="hookrelay", events=("hookrelay.delivery.*",))])
+    desk.ingest.announce("hookrelay.webhook.disabled", {"webhook_id": "wh_1"})
+    desk.ingest.announce("hookrelay.delivery.failed", {"delivery_id": "dlv_1"})
+    await store.change(lambda conn: None)
+    ((hook, made),) = desk.offered
+    assert (hook, made.event.tenant, made.event.data) == (2, "hookrelay", b'{"delivery_id":"dlv_1"}')
+    assert len(await desk.stored()) == 1
+
+
+async def test_an_announcement_is_taken_though_space_is_low(autojump_clock, store: Store):
+    desk = Desk(store, [webhook(1, tenant="hookrelay")])
+    store.is_low = True
+    desk.ingest.announce("hookrelay.delivery.failed", {})
+    await store.change(lambda conn: None)
+    assert len(desk.offered) == 1

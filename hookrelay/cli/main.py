@@ -7,6 +7,7 @@ import click
 _COMMANDS = {
     "serve": "Run the daemon.",
     "check": "Check the configuration files, and say what they come to.",
+    "explain": "Say where deliveries to a URL would go, and which rule decides.",
     "send": "Submit events to the running daemon.",
     "demo": "Show it all at work, without configuration or network.",
     "version": "Say which version this is.",

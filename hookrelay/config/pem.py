@@ -40,18 +40,20 @@ def key(text: str) -> str | None:
     return None
 
 
-def check(path: Path, *checks: Check) -> None:
-    """Raise ValueError with what the first of `checks` that is not content says of the file."""
+def check(folder: Path, name: str, *checks: Check) -> Path:
+    """The path of the file `name` in `folder`; ValueError with what the first of `checks` that is not content says."""
+    path = folder / name
     try:
         content = read(path, MAX_FILE + 1)
     except OSError as error:
-        raise ValueError(f"{shown(str(path))}: {unreadable(error)}") from None
+        raise ValueError(f"{shown(name)}: {unreadable(error)}") from None
     if len(content) > MAX_FILE:
-        raise ValueError(f"{shown(str(path))} is longer than {MAX_FILE >> 20} MiB: name a file of PEM")
+        raise ValueError(f"{shown(name)} is longer than {MAX_FILE >> 20} MiB: name a file of PEM")
     text = content.decode("ascii", "replace")
     for each in checks:
         if (wrong := each(text)) is not None:
-            raise ValueError(f"{shown(str(path))} {wrong}")
+            raise ValueError(f"{shown(name)} {wrong}")
+    return path
 
 
 def _decodes(body: str) -> bool:

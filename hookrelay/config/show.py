@@ -23,6 +23,13 @@ def describe(config: Config) -> dict[str, Any]:
     return tables
 
 
+def without_password(url: str) -> str:
+    """The URL with a mask for user and password."""
+    scheme, _, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}://{MASK if user else ''}{at}{host}"
+
+
 def _written(dotted: str, field: str, value: Any) -> Any:
     match dotted:
         case "store.url":
@@ -34,9 +41,7 @@ def _written(dotted: str, field: str, value: Any) -> Any:
         case "egress.resolver":
             return "system" if value is None else str(value)
         case "egress.proxy" if value is not None:
-            scheme, _, rest = value.partition("://")
-            user, at, host = rest.rpartition("@")
-            return f"{scheme}://{MASK if user else ''}{at}{host}"
+            return without_password(value)
         case "egress.allow" | "egress.deny":
             return [rule if isinstance(rule, str) else written(rule) for rule in value]
         case "api.listen":

@@ -124,9 +124,8 @@ def path(value: object, base: Path) -> Path:
 
 def authorities(value: object, base: Path) -> Path:
     """The path of a file of certificates."""
-    file = path(value, base)
-    pem.check(file, pem.certificates)
-    return file
+    path(value, base)
+    return pem.check(base, str(value), pem.certificates)
 
 
 def socket(value: object, base: Path) -> Path:

@@ -162,7 +162,7 @@ class _Reader:
         file = folder.absolute() / value
         # many webhooks share a file
         if (file, checks) not in self._pem_files:
-            pem.check(file, *checks)
+            pem.check(folder.absolute(), value, *checks)
             self._pem_files.add((file, checks))
         return str(file)
 

@@ -19,7 +19,7 @@ BROWSERS_BLOCK = frozenset(
 """Ports from 1024 on where no web server is to be expected: the Fetch standard's list of bad ports."""
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?]*)(?:[/?].*)?")
-_INTERNATIONAL = re.compile(r"(https?://)([^/?#@\\:\[\]]*)((?:[:/?#].*)?)", re.DOTALL)
+_INTERNATIONAL = re.compile(r"(https?://)([^/?#@\\:\[\]]*)((?::[^/?#@]*)?(?:[/?#].*)?)", re.DOTALL)
 _CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]*")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?P<port>:[^:]*)?")
 _PORT = re.compile(r":[1-9][0-9]{0,4}")

@@ -23,6 +23,7 @@ RETRY = ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")
 
 @pytest.fixture
 def config_file(tmp_path) -> Path:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     return tmp_path / "hookrelay.toml"
 
 
@@ -123,22 +124,28 @@ RIGHT = [
     (
         "egress.allow",
         '["10.1.0.0/16", "127.0.0.1/32:8080", "192.0.2.1", "[fd00::/8]:443", "fd00::1", "[::1]", "LOCALHOST:80", '
-        '"*.internal"]',
+        '"*.internal", "billing.internal.:443", "169.254.169.254/32:80", "[fe80::1]", "168.63.129.16", "0.0.0.0/1"]',
         (
             *((V4("10.1.0.0/16"), None), (V4("127.0.0.1/32"), 8080), (V4("192.0.2.1/32"), None)),
             *((V6("fd00::/8"), 443), (V6("fd00::1/128"), None), (V6("::1/128"), None), "localhost:80", "*.internal"),
+            *("billing.internal:443", (V4("169.254.169.254/32"), 80), (V6("fe80::1/128"), None)),
+            *((V4("168.63.129.16/32"), None), (V4("0.0.0.0/1"), None)),
         ),
     ),
     ("egress.deny", '["0.0.0.0/0", "2001:db8::/32"]', ((V4("0.0.0.0/0"), None), (V6("2001:db8::/32"), None))),
     ("egress.allow_http", "true", True),
-    ("egress.ca_file", '"hookrelay.toml"', Path("BASE/hookrelay.toml")),
+    ("egress.ca_file", '"ca.pem"', Path("BASE/ca.pem")),
     ("egress.proxy", '"http://user:pass@proxy.example:3128"', "http://user:pass@proxy.example:3128"),
+    ("egress.proxy", '"socks5://u:p%40ss@[fd00::1]:1080/"', "socks5://u:p%40ss@[fd00::1]:1080/"),
+    ("egress.proxy", '"http://127.0.0.1:25"', "http://127.0.0.1:25"),
+    ("egress.proxy", '"http://proxy"', "http://proxy"),
     ("egress.resolver", '"192.0.2.53"', Tcp("192.0.2.53", 53)),
     ("egress.resolver", '"[2001:db8::1]:5353"', Tcp("2001:db8::1", 5353)),
     ("log.level", '"debug"', "debug"),
     ("log.format", '"json"', "json"),
     ("metrics.per_webhook_limit", "0", 0),
     ("telemetry.otlp_endpoint", '"http://127.0.0.1:4318"', "http://127.0.0.1:4318"),
+    ("telemetry.otlp_endpoint", '"https://[fd00::1]/v1/traces"', "https://[fd00::1]/v1/traces"),
 ]
 
 
@@ -254,15 +261,33 @@ WRONG = [
     ("egress.allow[0]", '["https://example.com"]', "not a network"),
     ("egress.deny[0]", '["example.com"]', "not a network"),
     ("egress.allow_http", "1", "expected true or false, got an integer"),
-    ("egress.ca_file", '"nowhere.pem"', "there is no file"),
+    ("egress.allow[0]", '["169.254.0.0/16"]', 'such as "169.254.0.1/32"'),
+    ("egress.allow[0]", '["169.254.169.254/31:80"]', 'such as "169.254.169.255/32:80"'),
+    ("egress.allow[0]", '["0.0.0.0/8"]', "each address is opened alone"),
+    ("egress.allow[1]", '["0.0.0.0/32", "224.0.0.0/24"]', "each address is opened alone"),
+    ("egress.allow[0]", '["[ff02::/16]:443"]', 'such as "[ff02::1/128]:443"'),
+    ("egress.allow[0]", '["fe80::/10"]', "link-local"),
+    ("egress.allow[0]", '["fd00:ec2::/64"]', "cloud metadata"),
+    ("egress.ca_file", '"nowhere.pem"', "there is no such file"),
+    ("egress.ca_file", '"hookrelay.toml"', "holds no certificate"),
     ("egress.proxy", '"proxy:3128"', "http://proxy.example:3128"),
     ("egress.proxy", '"http://u:secret@"', "http://proxy.example:3128"),
+    ("egress.proxy", '"https://u:secret@proxy.example:3128"', "http://proxy.example:3128"),
+    ("egress.proxy", '"socks5h://u:secret@proxy.example:1080"', "write socks5://"),
+    ("egress.proxy", '"http://u:p@secret@proxy.example:3128"', "%40"),
+    ("egress.proxy", '"http://u:secret %@proxy.example:3128"', "%XX"),
+    ("egress.proxy", '"http://u:secret@proxy.example:66666"', "http://proxy.example:3128"),
+    ("egress.proxy", '"http://u:secret@proxy.example:3128/x"', "http://proxy.example:3128"),
+    ("egress.proxy", '"http://u:secret@-proxy"', "http://proxy.example:3128"),
+    ("egress.proxy", '"http://u:secret@[fd00::g]:1"', "http://proxy.example:3128"),
     ("egress.resolver", '"dns.example"', '"system"'),
     ("egress.resolver", "53", "expected a name server"),
     ("log.level", '"INFO"', "none of debug, info, warning, error"),
     ("log.format", "true", "expected one of auto, console, json"),
     ("metrics.per_webhook_limit", "-1", "from 0"),
-    ("telemetry.otlp_endpoint", '"127.0.0.1:4318"', "https://"),
+    ("telemetry.otlp_endpoint", '"127.0.0.1:4318"', '"http://127.0.0.1:4318"'),
+    ("telemetry.otlp_endpoint", '"http://u:secret@collector:4318"', '"http://127.0.0.1:4318"'),
+    ("telemetry.otlp_endpoint", '"http://collector:0"', '"http://127.0.0.1:4318"'),
 ]
 
 

@@ -30,7 +30,7 @@ webhooks_dir = "hooks"
 [egress]
 allow = ["10.0.0.0/8", "10.1.0.0/16:80", "[fd00::/8]:443", "fd01::/16", "localhost:1", "*.internal"]
 deny = ["192.0.2.0/24"]
-ca_file = "hookrelay.toml"
+ca_file = "ca.pem"
 proxy = "http://proxy.example:3128"
 resolver = "[2001:db8::1]:5353"
 [telemetry]
@@ -46,6 +46,7 @@ schema = "schema.json"
 @pytest.mark.parametrize("text", ["", EVERYTHING])
 def test_what_is_shown_reads_back_as_the_same_configuration(tmp_path, text):
     (tmp_path / "schema.json").write_text("{}")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (tmp_path / "hooks").mkdir()
     config_file = tmp_path / "hookrelay.toml"
     config_file.write_text(text or '[delivery]\nwebhooks_dir = "hooks"\n')
@@ -55,7 +56,7 @@ def test_what_is_shown_reads_back_as_the_same_configuration(tmp_path, text):
 
 
 def test_a_proxy_s_password_is_masked(tmp_path):
-    (tmp_path / "hookrelay.toml").write_text('[egress]\nproxy = "http://user:pass@word@proxy.example:3128"\n')
+    (tmp_path / "hookrelay.toml").write_text('[egress]\nproxy = "http://user:pass%40word@proxy.example:3128"\n')
     shown = describe(load(tmp_path / "hookrelay.toml", {}).config)
     assert shown["egress"]["proxy"] == "http://***@proxy.example:3128"
 

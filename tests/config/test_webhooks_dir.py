@@ -95,18 +95,65 @@ def test_a_secret_may_come_from_the_environment(folder):
 
 
 def test_http_is_right_where_egress_allows_it(folder):
-    (folder / "a.toml").write_text(table(url='"http://localhost:8080/"'))
+    (folder / "a.toml").write_text(table(url='"http://hooks.example/"'))
     [mistake] = mistakes_of(folder)
     assert "egress.allow_http" in mistake.detail
-    assert load_from(folder, {"HOOKRELAY_EGRESS__ALLOW_HTTP": "true"}).webhooks[0].url == "http://localhost:8080/"
+    assert load_from(folder, {"HOOKRELAY_EGRESS__ALLOW_HTTP": "true"}).webhooks[0].url == "http://hooks.example/"
 
 
-@pytest.mark.parametrize("broken", ["[egress]\nallow_http = 1\n", "[egress\n"])
-def test_no_mistake_follows_from_another(folder, broken):
+@pytest.mark.parametrize(
+    ("host", "rule"),
+    [
+        ("10.1.2.3", "10.1.0.0/16"),
+        ("[fd00::1]:8080", "[fd00::/8]:8080"),
+        ("localhost:8080", "127.0.0.1/32:8080"),
+        ("billing.internal", "*.internal"),
+        ("127.0.0.1:25", "127.0.0.1/32:25"),
+    ],
+)
+def test_a_host_of_one_s_own_network_is_right_where_egress_opens_it(folder, host, rule):
+    (folder / "a.toml").write_text(table(url=f'"https://{host}/"'))
+    [mistake] = mistakes_of(folder)
+    assert (mistake.line, mistake.key) == (3, "webhook[0].url")
+    assert "built-in" in mistake.detail
+    assert "to egress.allow" in mistake.detail
+    loaded = load_from(folder, {"HOOKRELAY_EGRESS__ALLOW": f'["{rule}"]'})
+    assert loaded.webhooks[0].url == f"https://{host}/"
+    assert len(loaded.config.egress.policy.allow) == 1
+
+
+def test_a_host_that_egress_denies_is_refused(folder):
+    (folder / "a.toml").write_text(table(url='"https://8.8.8.8/"'))
+    assert load_from(folder).webhooks
+    [mistake] = mistakes_of(folder, {"HOOKRELAY_EGRESS__DENY": '["8.8.8.0/24"]'})
+    assert "egress.deny: 8.8.8.0/24" in mistake.detail
+
+
+@pytest.mark.parametrize(
+    ("broken", "url"),
+    [
+        ("[egress]\nallow_http = 1\n", "http://hooks.example/"),
+        ("[egress]\nallow = 1\n", "https://localhost/"),
+        ("[egress]\nallow = ['x y', '127.0.0.1']\n", "https://10.1.2.3/"),
+        ("[egress]\ndeny = 1\n", "https://hooks.example/"),
+        ("[egress\n", "http://localhost:8080/"),
+    ],
+)
+def test_no_mistake_follows_from_another(folder, broken, url):
     (folder.parent / "hookrelay.toml").write_text(broken)
-    (folder / "a.toml").write_text(table(url='"http://localhost:8080/"'))
+    (folder / "a.toml").write_text(table(url=f'"{url}"'))
     [mistake] = mistakes_of(folder)
     assert mistake.file.endswith("hookrelay.toml")
+
+
+def test_an_international_host_name_is_kept_in_its_ascii_form(folder):
+    (folder / "a.toml").write_text(table(url='"https://bücher.example/"'))
+    assert load_from(folder).webhooks[0].url == "https://xn--bcher-kva.example/"
+
+
+def test_a_webhook_may_start_paused(folder):
+    (folder / "a.toml").write_text(table("one") + table("two", status='"active"') + table("three", status='"paused"'))
+    assert [webhook.status for webhook in load_from(folder).webhooks] == ["active", "active", "paused"]
 
 
 def test_another_folder_can_be_named_and_must_be_there(folder):
@@ -139,7 +186,13 @@ WRONG = [
     ('headers."a.b"', '{ "a.b" = "ä" }', 4, "printable ASCII"),
     ("ordered", '"yes"', 4, "true or false"),
     ("metadata", "{ at = 2026-01-01 }", 4, "JSON lacks"),
-    ("ca_file", '"x"', 4, "is unknown"),
+    ("ca_file", '"x"', 4, "there is no such file"),
+    ("ca_file", "5", 4, "expected a path"),
+    ("ca_file", '""', 4, "is the path of a file"),
+    ("ca_files", '"x"', 4, "did you mean ca_file?"),
+    ("status", '"disabled"', 4, '"active" or "paused"'),
+    ("status", "true", 4, '"active" or "paused"'),
+    ("url", '"https://①②⑦.⓪.⓪.①/"', 4, "IDNA 2008"),
     ("secret_fil", '"x"', 4, "did you mean secret_file?"),
     ("name", None, 2, "is missing"),
     ("name", "5", 4, "expected a name"),

@@ -153,7 +153,7 @@ def spoil(daemon, kind):
     "kind", ["garbage", "another program's", "gone", "empty", "cut", "older than its marker", "of a newer version"]
 )
 def test_a_store_that_is_not_as_it_was_left_is_refused_and_left_alone(daemon, kind):
-    running = daemon(hook("one", 9)).start()
+    running = daemon(hook("one", 65009)).start()
     running.submit(*[GOOD] * 50)
     running.end()
     code = spoil(running, kind)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookrelay.model import BLAMELESS, AttemptError, Outcome, Verdict
-from hookrelay.rules.retry import judge, longest_ms
+from hookrelay.rules.retry import judge, longest_ms, retry_after_s
 
 DELAYS = (0.0, 5.0, 300.0)
 NOW = 1_000_000
@@ -86,3 +86,73 @@ def test_a_delivery_fails_after_exactly_as_many_blamed_attempts_as_its_schedule_
         if verdict.state == "failed":
             break
         strikes = verdict.strikes
+
+
+def test_nothing_is_due_before_the_receiver_said():
+    held = NOW + 20_000
+    assert judge(outcome("http_status"), 0, DELAYS, NOW, 0.0, held) == Verdict("pending", 1, held)
+    assert judge(outcome("http_status"), 1, DELAYS, NOW, 0.5, held) == Verdict("pending", 2, NOW + 300_000)
+    assert judge(outcome("http_status"), 2, DELAYS, NOW, 0.5, held) == Verdict("failed", 3)
+
+
+# --- Retry-After ------------------------------------------------------------------------------------------------
+
+MOMENT = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", None),
+        ("1", 1.0),
+        ("120", 120.0),
+        ("  120 ", 120.0),
+        ("86400", 86400.0),
+        ("86401", 86400.0),
+        ("9" * 40, 86400.0),
+        ("Sun, 06 Nov 1994 08:50:07 GMT", 30.0),
+        ("Sunday, 06-Nov-94 08:50:07 GMT", 30.0),
+        ("Sun Nov  6 08:50:07 1994", 30.0),
+        ("Mon, 07 Nov 1994 08:49:38 GMT", 86400.0),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 86400.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:36 GMT", None),
+        ("Sun, 99 Nov 1994 08:50:07 GMT", None),
+        ("-5", None),
+        ("+5", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("5 seconds", None),
+        ("soon", None),
+        ("", None),
+        ("٣", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_ahead_and_at_most_a_day(text: str, seconds: float | None):
+    head = f"HTTP/1.1 503 Busy\r\nserver: x\r\nRetry-After: {text}\r\nvia: y".encode()
+    assert retry_after_s(head, MOMENT) == seconds
+    assert retry_after_s(f"HTTP/1.1 503 Busy\r\nretry-after:{text}".encode(), MOMENT) == seconds
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"HTTP/1.1 503 Retry-After: 9",
+        b"HTTP/1.1 503 Busy\r\nx-retry-after: 9",
+        b"HTTP/1.1 503 Busy\r\nx: y\nretry-after: 9",
+    ],
+)
+def test_who_does_not_ask_gets_no_hold(head: bytes):
+    assert retry_after_s(head, MOMENT) is None
+
+
+def test_who_asks_twice_gets_the_longer_time():
+    assert retry_after_s(b"HTTP/1.1 503 X\r\nretry-after: 5\r\nRETRY-AFTER: junk\r\nRetry-After: 70", MOMENT) == 70
+
+
+@given(st.binary(max_size=60), st.floats(0, 4e9))
+def test_whatever_it_says_is_no_error_and_no_more_than_a_day(text: bytes, now: float):
+    seconds = retry_after_s(b"HTTP/1.1 503 Busy\r\nretry-after: " + text, now)
+    assert seconds is None or 0 < seconds <= 86400

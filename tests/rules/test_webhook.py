@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from hookrelay.model import Webhook, WebhookFields
 from hookrelay.rules import webhook as rules
+from hookrelay.rules.egress import Policy
 from hookrelay.rules.webhook import (
     Defaults,
     check,
-    check_url,
     decode_secret,
     file_webhook_id,
     parse_retry,
@@ -21,6 +21,7 @@ from hookrelay.rules.webhook import (
     resolve,
 )
 
+POLICY = Policy()
 KEY = bytes(range(32))
 HINT = 'write "whsec_" and the base64 of 24 to 64 random bytes, as `openssl rand -base64 32` prints it'
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -31,16 +32,12 @@ def fields(**said) -> WebhookFields:
 
 
 def wrong(**said) -> list[tuple[str, str]]:
-    return [(error.field, error.detail) for error in check(fields(**said))]
+    return [(error.field, error.detail) for error in check(fields(**said), policy=POLICY)]
 
 
 RIGHT = [
     {"url": "https://example.com"},
-    {"url": "https://example.com:8443/a/b?c=d%20e&f[]=~!$'()*+,;:@"},
-    {"url": "https://192.0.2.7/x"},
-    {"url": "https://[2001:db8::1]:444/x"},
-    {"url": "https://xn--bcher-kva.example./x"},
-    {"url": "https://example.com/" + "a" * 2028},
+    {"url": "https://example.com:8443/a/b?c=d"},
     {"events": ["*"]},
     {"events": ["booking.*", "a", "A_1.b.C", "payment.*"]},
     {"events": ["x" * 128]},
@@ -76,33 +73,9 @@ def test_what_the_contract_allows_is_right(said):
 
 WRONG = [
     ({"url": "http://example.com"}, "url", "egress.allow_http"),
-    ({"url": "ftp://example.com"}, "url", "https://"),
-    ({"url": "HTTPS://example.com"}, "url", "https://"),
     ({"url": "example.com"}, "url", "https://"),
-    ({"url": ""}, "url", "https://"),
-    ({"url": "https://"}, "url", "host"),
-    ({"url": "https:///x"}, "url", "host"),
-    ({"url": "https://:443/x"}, "url", "host"),
-    ({"url": "https://example.com:0/"}, "url", "host"),
-    ({"url": "https://example.com:65536/"}, "url", "host"),
-    ({"url": "https://example.com:/"}, "url", "host"),
-    ({"url": "https://a..b/"}, "url", "host"),
-    ({"url": "https://-a.example/"}, "url", "host"),
-    ({"url": f"https://{'a' * 64}.example/"}, "url", "host"),
-    ({"url": f"https://{'a.' * 127}example/"}, "url", "host"),
-    ({"url": "https://a%2eb/"}, "url", "host"),
-    ({"url": "https://[::1]evil.com/"}, "url", "host"),
-    ({"url": "https://[::1%25lo]/"}, "url", "host"),
-    ({"url": "https://[1::2::3]/"}, "url", "host"),
-    ({"url": "https://user@example.com/"}, "url", "headers"),
-    ({"url": "https://user:pass@example.com/"}, "url", "headers"),
-    ({"url": "https://example.com/#x"}, "url", "fragment"),
-    ({"url": "https://example.com\\@evil.com/"}, "url", "the character \\"),
-    ({"url": "https://example.com/a b"}, "url", "a space at character 22"),
-    ({"url": "https://example.com/\n"}, "url", "U+000A"),
-    ({"url": "https://example.com/\t"}, "url", "U+0009"),
-    ({"url": "https://bücher.example/"}, "url", "xn--"),
-    ({"url": "https://example.com/" + "a" * 2029}, "url", "2048"),
+    ({"url": "https://10.1.2.3/"}, "url", '"10.1.2.3/32:443" to egress.allow'),
+    ({"url": "https://billing.internal/"}, "url", '"billing.internal:443" to egress.allow'),
     ({"events": []}, "events", '"booking.created"'),
     ({"events": ["*"] * 1001}, "events", "1000"),
     ({"events": ["a", "b", "a"]}, "events.2", "twice"),
@@ -194,10 +167,21 @@ def test_every_mistake_is_told_at_once():
     ]
 
 
-def test_http_is_right_where_the_operator_allows_it():
-    assert check(fields(url="http://localhost:8080/x"), allow_http=True) == []
-    assert check_url("http://localhost:8080/x", allow_http=True) is None
-    assert check_url("http://localhost:8080/x", allow_http=False) is not None
+def test_what_the_operator_allows_is_right():
+    assert check(fields(url="http://localhost:8080/x"), policy=Policy(("localhost:8080",), allow_http=True)) == []
+
+
+def test_an_international_host_name_is_read_as_its_ascii_form():
+    read_fields, errors = read({"url": "https://bücher.example/x?y=1", "events": ["*"]}, policy=POLICY)
+    assert errors == []
+    assert read_fields is not None
+    assert read_fields.url == "https://xn--bcher-kva.example/x?y=1"
+
+
+def test_a_host_name_without_an_ascii_form_is_one_mistake_beside_the_others():
+    _, errors = read({"url": "https://①②⑦.⓪.⓪.①/", "events": []}, policy=POLICY)
+    assert [error.field for error in errors] == ["url", "events"]
+    assert "IDNA 2008" in errors[0].detail
 
 
 def test_metadata_nested_64_deep_is_right_and_deeper_is_not():
@@ -213,15 +197,6 @@ def test_metadata_nested_64_deep_is_right_and_deeper_is_not():
 
 
 # --- laws -------------------------------------------------------------------------------------------------------
-
-
-@given(st.text(max_size=60) | st.from_regex(r"https?://[ -~]{0,40}", fullmatch=True))
-def test_a_url_that_is_let_through_has_only_characters_of_a_url_and_no_user_or_fragment(url):
-    if check_url(url, allow_http=True) is None:
-        assert re.fullmatch(r"https?://[^@/?#\\]+([/?][^#\\]*)?", url)
-        assert url.isascii()
-        assert url.isprintable()
-        assert " " not in url
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -251,10 +226,10 @@ def test_a_refused_secret_is_not_repeated(text):
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6,
 )))  # fmt: skip
 def test_whatever_stands_there_gives_fields_or_mistakes_and_never_a_crash(values):
-    read_fields, errors = read(values, allow_http=False)
+    read_fields, errors = read(values, policy=POLICY)
     assert (read_fields is None) == bool(errors)
     if read_fields is not None:
-        assert check(read_fields) == []
+        assert check(read_fields, policy=POLICY) == []
         assert msgspec.convert(values, WebhookFields) == read_fields
 
 
@@ -285,7 +260,7 @@ WRONG_TYPES = [
 @pytest.mark.parametrize(("key", "value", "field", "telling"), WRONG_TYPES)
 def test_a_value_of_the_wrong_type_is_told_what_is_wanted(key, value, field, telling):
     right = {"url": "https://example.com/", "events": ["*"]}
-    result, [error] = read({**right, key: value}, allow_http=False)
+    result, [error] = read({**right, key: value}, policy=POLICY)
     assert result is None
     assert error.field == field
     assert telling in error.detail
@@ -294,7 +269,7 @@ def test_a_value_of_the_wrong_type_is_told_what_is_wanted(key, value, field, tel
 def test_items_of_the_right_type_are_checked_beside_items_of_the_wrong_one():
     _, errors = read(
         {"url": "https://example.com/", "events": [5, "."], "headers": {"host": "x", "x-a": 5}, "retry": [1, "x"]},
-        allow_http=False,
+        policy=POLICY,
     )
     assert {error.field for error in errors} == {
         *("events.0", "events.1", "headers.host", "headers.x-a", "retry.0", "retry.1"),
@@ -302,7 +277,7 @@ def test_items_of_the_right_type_are_checked_beside_items_of_the_wrong_one():
 
 
 def test_missing_and_unknown_fields_are_told_with_the_rest():
-    _, errors = read({"uri": "x", "colour": 1, "timeout": "x", "nam": "y"}, allow_http=False, also=["name"])
+    _, errors = read({"uri": "x", "colour": 1, "timeout": "x", "nam": "y"}, policy=POLICY, also=["name"])
     told = {error.field: error.detail for error in errors}
     assert set(told) == {"uri", "colour", "timeout", "nam", "url", "events"}
     assert told["uri"] == "is unknown: did you mean url?"

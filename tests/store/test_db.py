@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from hookrelay.model import Event, Outcome, Refused, Verdict
+from hookrelay.model import Event, Ids, Outcome, Refused, Verdict
 from hookrelay.store import events, history, queue
 from hookrelay.store import open as opening
 from hookrelay.store.db import Store
@@ -230,6 +230,25 @@ def test_a_schema_made_step_by_step_is_the_schema_made_at_once(tmp_path):
     for _, text in opening.migrations():
         stepwise.execute(text)
     assert shape(whole) == shape(stepwise)
+
+
+def test_an_older_store_is_brought_up_to_date_after_a_copy_of_it_and_what_waited_is_due(tmp_path):
+    path = tmp_path / "h.db"
+    with pytest.MonkeyPatch.context() as patch:
+        first, *_ = opening.migrations()
+        patch.setattr(opening, "migrations", lambda: [first])
+        old = opened(path)
+        old.writer.execute("INSERT INTO event VALUES (1, 5, 'default', 'a.b', 't', x'31', NULL, 'k', NULL, 0)")
+        old.writer.execute("INSERT INTO delivery (seq, event, webhook, created_ms, due_ms) VALUES (1, 1, 1, 5, 5)")
+        Store(old)._close()
+    new = opened(path)
+    page = queue.due(new.writer, Ids(7), 1, NOW, [], 10)
+    assert [(each.seq, each.chain, each.event.ordering_key) for each in page.deliveries] == [(1, None, "k")]
+    assert new.writer.pragma("user_version") == len(opening.migrations())
+    Store(new)._close()
+    copy = apsw.Connection(str(path.with_name("h.db.before-schema-2")))
+    assert (copy.pragma("user_version"), copy.execute("SELECT count(*) FROM delivery").get) == (1, 1)
+    copy.close()
 
 
 def test_answers_come_only_after_the_disk_has_it(tmp_path):
