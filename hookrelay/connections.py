@@ -76,7 +76,8 @@ class Connections:
         self.idle += 1
         if holder not in self._resting:
             self._resting[holder] = trio.current_time()
-        self._tell()
+        if self._without or self._wanting:
+            self._tell()
 
     def wake(self, holder: Holder, still_resting: int) -> None:
         """A worker has something to do again, or goes; its lane has `still_resting` others without work."""

@@ -163,6 +163,7 @@ class Dispatcher:
     def _open(self, webhook: Webhook) -> Lane:
         lane = Lane(webhook, self._shared, self._pace(webhook.seq))
         self._lanes[webhook.seq] = lane
+        self._shared.lanes = len(self._lanes)
         if self._nursery is not None:
             self._nursery.start_soon(self._keep, lane)
         return lane
@@ -172,8 +173,8 @@ class Dispatcher:
         seq = lane.webhook.seq
         while lane.pending and not lane.is_stopping:
             await lane.run()
-        lane.close()
         del self._lanes[seq]
+        self._shared.lanes = len(self._lanes)
         closed, self._closed = self._closed, trio.Event()
         closed.set()
         if lane.pending and not self._stopping.is_set():

@@ -36,7 +36,7 @@ PAGE = 256
 READY_BYTES = 2 << 20
 """Payload that a lane keeps in memory at most, beyond its first delivery."""
 ALL_READY_BYTES = 64 << 20
-"""The same over all lanes; above it each keeps no more than it can have in flight."""
+"""The same over all lanes: beyond its part of it a lane keeps no more than it can have in flight."""
 TROUBLE_NAP_S = 1.0
 LONGEST_SLEEP_S = 60.0
 """Due times are by the wall clock, which can be set; sleeping is not."""
@@ -50,8 +50,8 @@ class Shared(Struct):
     connections: Connections
     disabled: Callable[[Webhook, str], None]
     """Told when a webhook's answers have disabled it, and why."""
-    ready_bytes: int = 0
-    """Payload that waits in memory."""
+    lanes: int = 0
+    """How many there are."""
 
 
 class Pace(Struct):
@@ -97,6 +97,8 @@ class Lane:
         self._nursery: trio.Nursery | None = None
         self.is_stopping = False
         self._limit = webhook.max_in_flight
+        self._page = PAGE
+        """How many deliveries are worth having in memory."""
         self._is_gated = False
         self._opens_s: float | None = None
         """When more may start; None where nothing stands in the way but the limits on what is in flight."""
@@ -144,10 +146,6 @@ class Lane:
         """When the most overdue delivery that waits was due; None where none waits."""
         ready = [queue[0].due_ms for queue in (self._first, self._retries) if queue]
         return min((due for due in (*ready, self.next_first_ms, self.next_retry_ms) if due is not None), default=None)
-
-    def close(self) -> None:
-        """The lane ends for good."""
-        self._shared.ready_bytes -= self._ready_bytes
 
     # --- the lane's own task: brings in what is due -------------------------------------------------------------
 
@@ -205,7 +203,7 @@ class Lane:
     async def _read_page(self, now_ms: int) -> None:
         self._is_reading = True
         self.next_first_ms = self.next_retry_ms = None
-        taken, most = list(self._taken), self._page()
+        taken, most = list(self._taken), self._page
         retries = max(0, most - len(self._retries))
         page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, most, retries)
         self._is_reading = False
@@ -235,25 +233,22 @@ class Lane:
 
     def _take_in(self, delivery: Delivery) -> None:
         (self._retries if delivery.strikes else self._first).append(delivery)
-        self._weigh(len(delivery.event.data))
+        self._ready_bytes += len(delivery.event.data)
         self._taken.add(delivery.seq)
 
-    def _weigh(self, size: int) -> None:
-        self._ready_bytes += size
-        self._shared.ready_bytes += size
-
     def _is_full(self) -> bool:
-        return len(self._first) >= 2 * self._page() or self._has_many_bytes()
+        return len(self._first) >= 2 * self._page or self._has_many_bytes()
 
-    def _page(self) -> int:
-        """How many are worth having in memory: a webhook that is slowed takes few."""
-        return PAGE if self._limit == self.webhook.max_in_flight else 2 * self._limit
+    def _has_many_bytes(self) -> bool:
+        if self._ready_bytes * self._shared.lanes <= ALL_READY_BYTES and self._ready_bytes <= READY_BYTES:
+            return False
+        return self._ready_bytes > READY_BYTES or len(self._first) + len(self._retries) >= self._limit
 
     def _wants_page(self, now_ms: int) -> bool:
         """Whether something is due in the store, and the workers have not enough to do for as long as reading takes."""
         if self._has_many_bytes():
             return False
-        first_ms, retry_ms, most = self.next_first_ms, self.next_retry_ms, self._page()
+        first_ms, retry_ms, most = self.next_first_ms, self.next_retry_ms, self._page
         if first_ms is not None and first_ms <= now_ms and len(self._first) < most:
             return True
         return retry_ms is not None and retry_ms <= now_ms and len(self._first) + len(self._retries) < most
@@ -370,7 +365,7 @@ class Lane:
             return None
         else:
             delivery = retries.popleft()
-        self._weigh(-len(delivery.event.data))
+        self._ready_bytes -= len(delivery.event.data)
         self._flying += 1
         self._metrics.in_flight += 1
         if self._rate is not None:
@@ -424,6 +419,8 @@ class Lane:
         """Obey what the outcomes say of the webhook."""
         most = self.webhook.max_in_flight
         self._limit = most if health.limit is None else min(most, health.limit)
+        # a webhook that is slowed needs few in memory
+        self._page = PAGE if self._limit == most else 2 * self._limit
         self._is_gated = health is not HEALTHY or self._rate is not None
         self._opens_s = None  # the next worker that asks finds out
         self._bell.set()
@@ -435,7 +432,7 @@ class Lane:
         for ready in (self._first, self._retries):
             while len(ready) > 2 * self._limit:
                 delivery = ready.pop()
-                self._weigh(-len(delivery.event.data))
+                self._ready_bytes -= len(delivery.event.data)
                 self._taken.discard(delivery.seq)
                 self._expect(delivery.due_ms, is_retry=delivery.strikes > 0)
 

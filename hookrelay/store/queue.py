@@ -173,7 +173,8 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
     updates: list[Any] = []
     attempts: list[Any] = []
     answers: list[int | None] = [None] * len(results)
-    for result in results:
+    telling: list[int] = []
+    for index, result in enumerate(results):
         seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
         told_by_delivery = number == 1 and outcome.error is None
         duration_us = int(outcome.duration_s * 1_000_000)
@@ -207,9 +208,12 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
                 outcome.response_head,
                 outcome.response_body,
             )
+        if result.is_ordered or result.chain is not None or result.standing is not None:
+            telling.append(index)
     _RECORD.run(conn, updates)
     _ATTEMPTS.run(conn, attempts)
-    for index, result in enumerate(results):
+    for index in telling:
+        result = results[index]
         if (result.is_ordered or result.chain is not None) and result.verdict.state != "pending":
             answers[index] = free_next(conn, result.webhook, result.chain, result.is_ordered)
         if result.standing is not None:
