@@ -253,11 +253,6 @@ class Lane:
             return True
         return retry_ms is not None and retry_ms <= now_ms and len(self._first) + len(self._retries) < most
 
-    def _has_many_bytes(self) -> bool:
-        if self._ready_bytes > READY_BYTES:
-            return True
-        return self._shared.ready_bytes > ALL_READY_BYTES and len(self._first) + len(self._retries) >= self._limit
-
     # --- the workers --------------------------------------------------------------------------------------------
 
     def _wake_workers(self) -> None:

@@ -177,6 +177,17 @@ def test_a_refusal_names_the_rule_and_the_entry_that_would_allow_it(address, por
     assert remedy in ruling.remedy
 
 
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("::ffff:0:8.8.8.8", "IPv4-translated"), ("::8.8.8.8", "IPv4-compatible"), ("64:ff9b::808:808", "NAT64"),
+        ("64:ff9b:1::1", "NAT64"), ("100::1", "discarded"), ("fec0::1", "site-local"), ("2002:808:808::1", "6to4"),
+    ],
+)  # fmt: skip
+def test_what_lies_outside_of_the_public_part_of_ipv6_is_called_by_its_name(address, kind):
+    assert kind in judge_address(address, 443, NOTHING_SAID).rule
+
+
 BLOCKED_ANYWHERE = st.sampled_from([IPv4Address(number) for number in EDGES_V4 if not oracle_v4(number)]) | (
     st.sampled_from([IPv6Address(number) for number in EDGES_V6 if not oracle_v6(number)])
 )
@@ -346,9 +357,10 @@ def test_a_name_of_the_operator_s_own_network_is_refused_with_rule_and_remedy(na
     assert judge_name(name, 8443, Policy((f"{name}:8443",))).is_opened
 
 
-@pytest.mark.parametrize(
-    "name", ["example.com", "internal.example", "localhost.example", "notlocalhost.com", "my-internal.com", "xlocal.de"]
-)
+PUBLIC = "example.com internal.example localhost.example notlocalhost.com a.my-internal xlocal.de a.xlocal x.arpa"
+
+
+@pytest.mark.parametrize("name", PUBLIC.split())
 def test_other_names_are_public(name):
     assert judge_name(name, 443, NOTHING_SAID) == Ruling(True, "public")
 

@@ -217,6 +217,7 @@ def test_what_an_operator_opens_is_right(url, policy):
         ("https://example.com:25/", opened("8.8.8.0/24@25")),
         ("https://10.1.2.3:25/", opened("10.0.0.0/8")),
         ("https://10.1.2.3:25/", opened("11.0.0.0/8@25")),
+        ("https://[fd00::1]:25/", opened("fd00::/8")),
         ("https://169.254.169.254/", opened("0.0.0.0/1", "128.0.0.0/1")),
         ("https://8.8.8.8/", Policy(allow=(rule("8.8.8.8"),), deny=(rule("8.0.0.0/8"),))),
     ],
