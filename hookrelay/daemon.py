@@ -21,8 +21,8 @@ from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
-from hookrelay.model import ConfigError
-from hookrelay.net import lines, listen, serve
+from hookrelay.model import ConfigError, ConfigMistake
+from hookrelay.net import lines, listen, serve, trust
 from hookrelay.net.dial import Dialer, Origin
 from hookrelay.net.resolve import Address, Resolver
 from hookrelay.net.trust import Trusts
@@ -334,12 +334,30 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def load_whole(path: Path | None, environ: Mapping[str, str]) -> Loaded:
+    """What the files say (`config.load.load`), once TLS can rest on the certificates they name. Raises ConfigError."""
+    loaded = load(path, environ)
+    ca_file = None if loaded.config.egress.ca_file is None else str(loaded.config.egress.ca_file)
+    wrong = trust.check(ca_file, None)
+    if wrong is not None:
+        raise ConfigError([ConfigMistake("egress.ca_file", None, "", wrong)])
+    first = {webhook.trust: webhook for webhook in reversed(loaded.webhooks) if webhook.trust is not None}
+    mistakes = [
+        ConfigMistake(webhook.source.removeprefix("file:"), None, f"webhook {webhook.id}", wrong)
+        for own, webhook in first.items()
+        if (wrong := trust.check(None, own)) is not None
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return loaded
+
+
 def serve_files(path: Path | None, environ: Mapping[str, str], *, accept_loss: bool = False) -> None:
     """Run a daemon on what the files and the environment say, until it is told to stop.
 
     Raises ConfigError, and what `store.open.open_file` and `net.listen` raise; each says what to do.
     """
-    loaded = load(path, environ)
+    loaded = load_whole(path, environ)
     log = logs.configure(loaded.config.log.level, loaded.config.log.format)
-    daemon = Daemon(loaded, partial(load, path, environ), log)
+    daemon = Daemon(loaded, partial(load_whole, path, environ), log)
     trio.run(partial(daemon.run, accept_loss=accept_loss))

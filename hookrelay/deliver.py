@@ -3,13 +3,13 @@
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 import trio
 from msgspec import Struct
 
 from hookrelay import __version__
 from hookrelay.model import OPERATORS, Delivery, Outcome, Verdict, Webhook
-from hookrelay.net.post import Poster
 from hookrelay.rules.health import HEALTHY, Health, after
 from hookrelay.rules.payload import body
 from hookrelay.rules.retry import judge, retry_after_s
@@ -22,6 +22,15 @@ from hookrelay.units import format_time
 
 Recorded = Callable[[Delivery, Verdict, object], None]
 """Told once an attempt and its verdict are on disk; the last argument is what the store answers, or an exception."""
+
+
+class Posts(Protocol):
+    """A worker's way to its webhook (`net.post.Poster`, `net.proxy.ProxyPoster`)."""
+
+    async def post(self, request: bytes, started_ms: int, scope: trio.CancelScope) -> Outcome:
+        """Send a request and judge its answer."""
+
+
 Announce = Callable[[str, Mapping[str, object]], None]
 """`announce(event type, data)`: tell operators (`ingest.Ingest.announce`)."""
 
@@ -56,7 +65,7 @@ class Deliverer:
         self._envelope = Envelope(webhook, __version__)
         self._outcome_keys: dict[str, tuple[str, str]] = {}
 
-    async def deliver(self, delivery: Delivery, poster: Poster, scope: trio.CancelScope) -> Outcome:
+    async def deliver(self, delivery: Delivery, poster: Posts, scope: trio.CancelScope) -> Outcome:
         """Post the delivery; the outcome is not recorded yet. Cancelled by `scope`: ask the poster what it came to."""
         event = delivery.event
         text = body(event)

@@ -7,6 +7,7 @@ enough of them they stay in the store, from where it takes them in pages. What i
 from collections import deque
 from collections.abc import Callable
 from math import ceil
+from typing import TYPE_CHECKING
 
 import trio
 from msgspec import Struct
@@ -23,6 +24,9 @@ from hookrelay.rules.rate import Rate, parse_rate
 from hookrelay.rules.retry import longest_ms
 from hookrelay.store import queue
 from hookrelay.store.chains import BLOCKED_MS
+
+if TYPE_CHECKING:
+    from hookrelay.net.proxy import ProxyPoster
 
 UNRECORDED = 8
 """Attempts that have ended and are not on disk yet, for each that may be in flight: they may come twice after kill -9,
@@ -278,8 +282,13 @@ class Lane:
         self._nursery.start_soon(self._work)
         return True
 
-    def _poster(self) -> Poster:
-        return Poster(self._shared.dialer, self._origin)
+    def _poster(self) -> "Poster | ProxyPoster":
+        dialer = self._shared.dialer
+        if dialer.proxy is None:
+            return Poster(dialer, self._origin)
+        from hookrelay.net.proxy import ProxyPoster  # takes 100 ms: only where there is a proxy
+
+        return ProxyPoster(dialer, self._origin, dialer.proxy)
 
     async def _work(self) -> None:
         """One connection, delivery after delivery, until there was none for a while."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import tomli_w
 
-from hookrelay.config.load import DEFAULT_PATH, find, load
+from hookrelay.config.load import DEFAULT_PATH, find
 from hookrelay.config.show import describe
 from hookrelay.model import ConfigError
 
@@ -15,8 +15,10 @@ EX_CONFIG = 78
 
 def check(config: Path | None, print_effective: bool) -> int:
     """Say `ok` or every mistake, one a line; returns the exit code. None means the default file, where it exists."""
+    from hookrelay.daemon import load_whole
+
     try:
-        loaded = load(find(config), os.environ)
+        loaded = load_whole(find(config), os.environ)
     except ConfigError as error:
         for mistake in error.mistakes:
             click.echo(str(mistake), err=True)

@@ -165,8 +165,6 @@ class ProxyPoster:
         except httpx.TransportError:
             way.close()
         way.settle(response)
-        if way.is_spent:
-            self._way = None
 
     def _reach(self, phase: Phase) -> None:
         self._phase = phase

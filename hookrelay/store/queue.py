@@ -91,7 +91,8 @@ def due(
 ) -> Page:
     """Up to `limit` pending deliveries of `webhook` due at `now_ms` that are not among `taken`.
 
-    No more than `retries` of them are retries. `taken` are the rows that the lane has in memory: in flight is a fact of memory, never of the store.
+    No more than `retries` of them are retries. `taken` are the rows that the lane has in memory: in flight is a fact
+    of memory, never of the store.
     """
     found: list[Delivery] = []
     left_out = json.dumps(list(taken))

@@ -275,6 +275,7 @@ async def test_a_connection_that_httpx_thinks_gone_is_never_replaced_without_a_l
         await has.post()
         with trio.fail_after(1):
             await trio.lowlevel.wait_readable(has.poster._way._sock)
+        assert not has.poster._way.is_clean()
         monkeypatch.setattr(tested._Way, "is_clean", lambda way: True)
         assert (await has.post()).error is None
     assert has.names.looked_up == 2
@@ -458,6 +459,20 @@ async def test_an_address_that_swallows_everything_leaves_the_next_its_part_of_t
     assert (outcome.error, outcome.remote_address) == (None, f"{IP}:{has.receiver.port}")
 
 
+@PROXIES
+async def test_a_receiver_that_is_slow_to_answer_is_not_given_up_for_its_next_address(setting, proxy, monkeypatch):
+    monkeypatch.setattr(tested, "CONNECT_S", 0.1)
+
+    class Slow(Receiver):
+        async def serve(self, plain):
+            await trio.sleep(0.15)
+            await super().serve(plain)
+
+    async with setting(Slow(certificate=AUTHORITY.issue_cert("r1.example")), proxy(), ips=[IP, "127.0.0.3"]) as has:
+        outcome = await has.post()
+    assert (outcome.error, has.receiver.connections) == (None, 1)
+
+
 # --- whose fault: the proxy's -------------------------------------------------------------------------------------
 
 
@@ -501,7 +516,8 @@ async def test_a_proxy_that_closes_or_talks_garbage_is_a_local_fault(setting, pr
     async with setting(receiver(), proxy(says=says)) as has:
         outcome = await has.post()
     assert (outcome.error, outcome.response_code) == ("local_fault", None)
-    assert outcome.detail.startswith("the proxy ")
+    told = ("did not answer in ", "does not answer in ", "closed the connection")
+    assert outcome.detail.startswith(tuple(f"the proxy {each}" for each in told))
 
 
 @pytest.mark.parametrize("userinfo", ["", "relay:wrong@", "other:s3cr%40t@"])
