@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,31 @@ def test_a_name_that_leads_to_a_blocked_address_ends_as_egress_blocked_and_no_pa
     told = explain(made.at, url)
     assert told.returncode == 1
     assert "egress_blocked" in told.stdout
+
+
+def test_a_name_server_that_never_answers_is_noticed_by_nobody_but_the_names_asked_for(daemon: Make, receiver: Listen):
+    shop = receiver()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as black_hole:
+        black_hole.bind(("127.0.0.1", 0))
+        lost = "".join(
+            hook(f"lost{number}", 8443, retry=[]).replace("http://127.0.0.1", f"https://lost{number}.example")
+            for number in range(100)
+        )
+        port = black_hole.getsockname()[1]
+        made = daemon(lost + hook("shop", shop.port), f'egress.resolver = "127.0.0.1:{port}"\n').start()
+        took = []
+        for number in range(20):
+            started = time.monotonic()
+            made.submit(line(number))
+            shop.wait(number + 1)
+            assert made.get("/-/ready").status == 200
+            took.append(time.monotonic() - started)
+        assert sorted(took)[15] < 0.5
+        wait_for(lambda: made.metric('hookrelay_attempts_total{outcome="dns_error"}') >= 100, told=made.log)
+        assert made.metric('hookrelay_attempts_total{outcome="success"}') == 20
+        (failed, *_) = made.deliveries("lost7")
+        assert failed["error"]["code"] == "dns_error"
+        assert "lost7.example" in failed["error"]["detail"]
 
 
 class Proxy:

@@ -156,7 +156,8 @@ async def test_the_vetted_address_is_dialled_though_the_name_changes_meanwhile()
         inside.port = outside.port
 
         def vet(origin: Origin, addresses: Sequence[Address]) -> Vetted:
-            stub.names["r1.example"] = ["127.0.0.2"]
+            if addresses:
+                stub.names["r1.example"] = ["127.0.0.2"]
             return Vetted(None, LOOPBACK)
 
         async with listening(inside, "127.0.0.2"):
@@ -176,6 +177,13 @@ async def test_every_new_connection_asks_and_vets_anew_with_whatever_parts_the_d
         assert stub.asked.count(("udp", "r1.example", "A")) == 3
         dialer.vet = allow_all_but("127.0.0.1")
         assert (await failure_of(dialer, to(listener.port))).code == "egress_blocked"
+
+
+async def test_what_the_name_alone_forbids_is_not_looked_up():
+    async with naming(r1=["127.0.0.1"]) as (stub, resolver):
+        dialer = Dialer(vet=lambda origin, addresses: Vetted("no such name"), resolver=resolver)
+        assert (await failure_of(dialer, to(8443))).detail == "no such name"
+        assert stub.asked == []
 
 
 async def test_an_address_literal_is_vetted_too():

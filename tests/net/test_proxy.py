@@ -307,7 +307,7 @@ async def test_a_whole_head_with_2xx_is_a_success_whatever_the_body_does(setting
     assert outcome.response_body in says[-200_000:] or after == "drip"
     assert b"103" not in outcome.response_head
     assert outcome.remote_address == f"{IP}:{has.receiver.port}"
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 3
 
 
 async def test_a_body_is_waited_for_no_longer_than_its_own_time(setting, monkeypatch):
