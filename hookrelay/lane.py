@@ -4,7 +4,6 @@ A lane holds at most a few hundred deliveries. Fresh ones are handed to it as so
 enough of them they stay in the store, from where it takes them in pages. What is in flight is known here only.
 """
 
-from collections import deque
 from collections.abc import Callable
 from math import ceil
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from hookrelay.rules.health import HEALTHY, Health
 from hookrelay.rules.lane import START, Wait, gate, next_move
 from hookrelay.rules.rate import Rate, parse_rate
 from hookrelay.rules.retry import longest_ms
+from hookrelay.shelf import PAGE, Shelf
 from hookrelay.store import queue
 from hookrelay.store.chains import BLOCKED_MS
 
@@ -35,12 +35,6 @@ DEADLINE_GRID = 32
 """Deadlines are rounded up to this part of a second: most then need not be set anew, which costs 4 µs."""
 IDLE_S = 60.0
 """How long a worker keeps its connection without work (THREATS §1)."""
-PAGE = 256
-"""Deliveries that one page brings at most."""
-READY_BYTES = 2 << 20
-"""Payload that a lane keeps in memory at most, beyond its first delivery."""
-ALL_READY_BYTES = 64 << 20
-"""The same over all lanes: beyond its part of it a lane keeps no more than it can have in flight."""
 TROUBLE_NAP_S = 1.0
 LONGEST_SLEEP_S = 60.0
 """Due times are by the wall clock, which can be set; sleeping is not."""
@@ -83,13 +77,7 @@ class Lane:
         self._rate: Rate | None = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
         self.pending = 0
         """Deliveries that have not ended, in memory or in the store."""
-        self.next_first_ms: int | None = None
-        self.next_retry_ms: int | None = None
-        """Not later than the due time of any first attempt (retry) that is pending and not in memory; None: no such."""
-        self._first: deque[Delivery] = deque()
-        self._retries: deque[Delivery] = deque()
-        self._ready_bytes = 0
-        self._taken: set[int] = set()
+        self._shelf = Shelf()
         self._is_reading = False
         self._flying = 0
         self._unrecorded = 0
@@ -101,8 +89,6 @@ class Lane:
         self._nursery: trio.Nursery | None = None
         self.is_stopping = False
         self._limit = webhook.max_in_flight
-        self._page = PAGE
-        """How many deliveries are worth having in memory."""
         self._is_gated = False
         self._opens_s: float | None = None
         """When more may start; None where nothing stands in the way but the limits on what is in flight."""
@@ -113,11 +99,17 @@ class Lane:
     def offer(self, delivery: Delivery) -> None:
         """A delivery that has just been stored, and is due at once unless it waits for another one."""
         self.pending += 1
-        next_ms, due_ms = self.next_first_ms, delivery.due_ms
-        if self._is_reading or (next_ms is not None and next_ms <= due_ms) or due_ms >= BLOCKED_MS or self._is_full():
+        shelf, due_ms = self._shelf, delivery.due_ms
+        next_ms = shelf.next_first_ms
+        if (
+            self._is_reading
+            or (next_ms is not None and next_ms <= due_ms)
+            or due_ms >= BLOCKED_MS
+            or shelf.is_full(self._limit, self._shared.lanes)
+        ):
             self._expect(due_ms, is_retry=False)  # others came before it: it waits its turn in the store
             return
-        self._take_in(delivery)
+        shelf.put(delivery)
         self._wake_worker()
 
     def expect(self, pending: int, due_ms: int) -> None:
@@ -148,8 +140,7 @@ class Lane:
 
     def oldest_due_ms(self) -> int | None:
         """When the most overdue delivery that waits was due; None where none waits."""
-        ready = [queue[0].due_ms for queue in (self._first, self._retries) if queue]
-        return min((due for due in (*ready, self.next_first_ms, self.next_retry_ms) if due is not None), default=None)
+        return self._shelf.oldest_due_ms()
 
     # --- the lane's own task: brings in what is due -------------------------------------------------------------
 
@@ -174,10 +165,10 @@ class Lane:
         while not self.is_stopping and (self.pending or self._workers):
             self._bell = trio.Event()
             now_ms = int(self._wall() * 1000)
-            if self._wants_page(now_ms):
+            if self._shelf.wants_page(now_ms, self._limit, self._shared.lanes):
                 await self._read_page(now_ms)
                 continue
-            next_ms = self._next_due_ms()
+            next_ms = self._shelf.next_due_ms()
             if next_ms is not None and BLOCKED_MS > next_ms > now_ms + longest_ms(self.webhook.delays):
                 await self._pull_in(now_ms)
             with trio.move_on_at(self._wakes_at(now_ms)):
@@ -185,40 +176,34 @@ class Lane:
             if self._store.trouble is None:
                 self._wake_workers()
 
-    def _next_due_ms(self) -> int | None:
-        first_ms, retry_ms = self.next_first_ms, self.next_retry_ms
-        if first_ms is None or (retry_ms is not None and retry_ms < first_ms):
-            return retry_ms
-        return first_ms
-
     def _wakes_at(self, now_ms: int) -> float:
         """Until when nothing is to be done unless the bell rings."""
         now_s = trio.current_time()
         if self._store.trouble is not None:
             return now_s + TROUBLE_NAP_S
         nap_s = LONGEST_SLEEP_S
-        for next_ms in (self.next_first_ms, self.next_retry_ms):
+        for next_ms in (self._shelf.next_first_ms, self._shelf.next_retry_ms):
             if next_ms is not None and next_ms > now_ms:  # what is due already waits for room, which rings the bell
                 nap_s = min(nap_s, (next_ms - now_ms) / 1000)
-        if self._opens_s is not None and (self._first or self._retries):
+        if self._opens_s is not None and self._shelf:
             return min(now_s + nap_s, self._opens_s)
         return now_s + nap_s
 
     async def _read_page(self, now_ms: int) -> None:
+        shelf = self._shelf
         self._is_reading = True
-        self.next_first_ms = self.next_retry_ms = None
-        taken, most = list(self._taken), self._page
-        retries = max(0, most - len(self._retries))
-        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, most, retries)
+        shelf.next_first_ms = shelf.next_retry_ms = None
+        taken, retries = list(shelf.taken), max(0, shelf.page - len(shelf.retries))
+        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, shelf.page, retries)
         self._is_reading = False
         for delivery in page.deliveries:
-            self._take_in(delivery)
+            shelf.put(delivery)
         self._wake_workers()
         for due_ms, is_retry in ((page.next_first_ms, False), (page.next_retry_ms, True)):
             if due_ms is not None:
                 self._expect(due_ms, is_retry=is_retry)
-        if self._next_due_ms() is None:
-            self.pending = len(self._taken)  # what was cancelled in the store is waited for no more
+        if shelf.next_due_ms() is None:
+            self.pending = len(shelf.taken)  # what was cancelled in the store is waited for no more
 
     async def _pull_in(self, now_ms: int) -> None:
         """No verdict waits that long: the clock was ahead when it was made, or has been set back since."""
@@ -227,35 +212,8 @@ class Lane:
         self.expect(0, latest_ms)
 
     def _expect(self, due_ms: int, *, is_retry: bool) -> None:
-        if is_retry:
-            if self.next_retry_ms is None or due_ms < self.next_retry_ms:
-                self.next_retry_ms = due_ms
-                self._bell.set()
-        elif self.next_first_ms is None or due_ms < self.next_first_ms:
-            self.next_first_ms = due_ms
+        if self._shelf.expect(due_ms, is_retry=is_retry):
             self._bell.set()
-
-    def _take_in(self, delivery: Delivery) -> None:
-        (self._retries if delivery.strikes else self._first).append(delivery)
-        self._ready_bytes += len(delivery.event.data)
-        self._taken.add(delivery.seq)
-
-    def _is_full(self) -> bool:
-        return len(self._first) >= 2 * self._page or self._has_many_bytes()
-
-    def _has_many_bytes(self) -> bool:
-        if self._ready_bytes * self._shared.lanes <= ALL_READY_BYTES and self._ready_bytes <= READY_BYTES:
-            return False
-        return self._ready_bytes > READY_BYTES or len(self._first) + len(self._retries) >= self._limit
-
-    def _wants_page(self, now_ms: int) -> bool:
-        """Whether something is due in the store, and the workers have not enough to do for as long as reading takes."""
-        if self._has_many_bytes():
-            return False
-        first_ms, retry_ms, most = self.next_first_ms, self.next_retry_ms, self._page
-        if first_ms is not None and first_ms <= now_ms and len(self._first) < most:
-            return True
-        return retry_ms is not None and retry_ms <= now_ms and len(self._first) + len(self._retries) < most
 
     # --- the workers --------------------------------------------------------------------------------------------
 
@@ -263,7 +221,7 @@ class Lane:
         """As many as there is work for; with a rate limit each calls the next once it has got its start."""
         if self._opens_s is not None and trio.current_time() >= self._opens_s:
             self._opens_s = None
-        for _ in range(min(1 if self._rate is not None else self._limit, len(self._first) + len(self._retries))):
+        for _ in range(min(1 if self._rate is not None else self._limit, len(self._shelf))):
             if not self._wake_worker():
                 return
 
@@ -343,13 +301,14 @@ class Lane:
     def _has_use_for_worker(self) -> bool:
         if self.is_stopping or self._opens_s is not None or self._workers > self._limit:
             return False
-        return bool(self._first or self._retries)
+        return bool(self._shelf)
 
     def _next(self) -> Delivery | None:
         """The next delivery, started; None where nothing may start now, and then the lane knows until when."""
         if self.is_stopping:
             return None
-        first, retries = self._first, self._retries
+        shelf = self._shelf
+        first, retries = shelf.first, shelf.retries
         ready = len(first) + len(retries)
         if self._store.trouble is not None:
             self._bell.set()  # the lane's task looks again until it is over
@@ -369,19 +328,20 @@ class Lane:
             return None
         else:
             delivery = retries.popleft()
-        self._ready_bytes -= len(delivery.event.data)
+        shelf.bytes -= len(delivery.event.data)
         self._flying += 1
         self._metrics.in_flight += 1
         if self._rate is not None:
             self._pace.bucket_s = self._rate.spend(self._pace.bucket_s, trio.current_time())
             if first or retries:
                 self._wake_worker()
-        if ready < PAGE // 2 and (self.next_first_ms is not None or self.next_retry_ms is not None):
+        if ready < PAGE // 2 and (shelf.next_first_ms is not None or shelf.next_retry_ms is not None):
             self._bell.set()
         return delivery
 
     def _has_first_in_store(self) -> bool:
-        return self.next_first_ms is not None and self.next_first_ms <= int(self._wall() * 1000)
+        next_ms = self._shelf.next_first_ms
+        return next_ms is not None and next_ms <= int(self._wall() * 1000)
 
     def _gate(self) -> Wait | None:
         now_s = trio.current_time()
@@ -423,28 +383,18 @@ class Lane:
         """Obey what the outcomes say of the webhook."""
         most = self.webhook.max_in_flight
         self._limit = most if health.limit is None else min(most, health.limit)
-        # a webhook that is slowed needs few in memory
-        self._page = PAGE if self._limit == most else 2 * self._limit
+        self._shelf.page = PAGE if self._limit == most else 2 * self._limit
         self._is_gated = health is not HEALTHY or self._rate is not None
         self._opens_s = None  # the next worker that asks finds out
         self._bell.set()
         if self._limit < most:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        """Keep no more in memory than a webhook that is slowed can take: the rest waits in the store."""
-        for ready in (self._first, self._retries):
-            while len(ready) > 2 * self._limit:
-                delivery = ready.pop()
-                self._ready_bytes -= len(delivery.event.data)
-                self._taken.discard(delivery.seq)
-                self._expect(delivery.due_ms, is_retry=delivery.strikes > 0)
+            self._shelf.give_back()
 
     def _recorded(self, delivery: Delivery, verdict: Verdict, answer: object) -> None:
         if isinstance(answer, BaseException):
             raise answer
         self._unrecorded -= 1
-        self._taken.discard(delivery.seq)
+        self._shelf.taken.discard(delivery.seq)
         if verdict.state == "pending" and verdict.due_ms is not None:
             self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
         else:
@@ -453,5 +403,5 @@ class Lane:
                 self._expect(answer[0], is_retry=False)
         if not (self.pending and self._unrecorded):
             self._bell.set()
-        if (self._first or self._retries) and self._parked:
+        if self._parked and self._shelf:
             self._wake_worker()

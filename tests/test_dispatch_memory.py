@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from trio.testing import MockClock
 
-from hookrelay import lane
+from hookrelay import lane, shelf
 from hookrelay.model import Delivery, LocalTrouble
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.store.db import Store
@@ -188,8 +188,8 @@ class World:
 def test_every_delivery_is_answered_200_exactly_once_whatever_comes_between(todo: list[Any], seed: int):
     world = World(Random(seed))  # noqa: S311 -- a schedule, not a secret
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PAGE": 4}.items():
-            patch.setattr(lane, name, value)
+        for module in (lane, shelf):
+            patch.setattr(module, "PAGE", 4)
         trio.run(world.live, deque(todo), clock=MockClock(autojump_threshold=0))
     requests = world.receiver.requests
     assert Counter((each.host, each.id) for each in requests if each.code == 200) == world.accepted

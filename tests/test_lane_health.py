@@ -107,7 +107,7 @@ async def test_a_slowed_webhook_keeps_little_in_memory(autojump_clock):
         await relay.accept(2000)
         await trio.sleep(30)
         (lane,) = relay.dispatcher._lanes.values()
-        assert len(lane._first) + len(lane._retries) <= 4
+        assert len(lane._shelf) <= 4
         receiver.recover()
         await relay.settled()
     assert len({request.id for request in receiver.requests if request.code == 200}) == 2000
