@@ -42,6 +42,8 @@ DOORS_S = 2.0
 """How long answers that are owed to clients may take."""
 HURRY_S = 0.5
 """After a second SIGTERM."""
+SAVING_S = 1.0
+"""How long an editor may take from emptying a file to having it whole again."""
 DESCRIPTORS_KEPT = 600
 """For clients of the sockets (256 each of two doors), the store, look-ups and files."""
 SWITCH_INTERVAL_S = 0.0005
@@ -229,6 +231,9 @@ class Daemon:
         """Read all files again: all of it applies or, after any mistake, none. Whether it did."""
         try:
             loaded = await trio.to_thread.run_sync(self._reread)
+            if self._has_emptied_file(loaded):
+                await trio.sleep(SAVING_S)
+                loaded = await trio.to_thread.run_sync(self._reread)
         except ConfigError as error:
             for mistake in error.mistakes:
                 self._log.error("config_mistake", mistake=str(mistake))
@@ -251,6 +256,15 @@ class Daemon:
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
         return True
+
+    def _has_emptied_file(self, loaded: Loaded) -> bool:
+        """Whether a file that gave webhooks gives none now: it may be on its way to disk, and would cost them all."""
+        given = {webhook.source for webhook in loaded.webhooks}
+        files = {f"file:{file.name}" for file in loaded.files}
+        return any(
+            webhook.source in files and webhook.source not in given
+            for webhook in self._registry.catalog.by_seq.values()
+        )
 
 
 def _now_ms() -> int:

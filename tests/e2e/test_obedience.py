@@ -177,6 +177,22 @@ def test_a_webhook_that_becomes_active_with_held_discard_gets_nothing_that_was_h
     assert made.metric('hookrelay_deliveries_total{result="cancelled"}') == 30
 
 
+def test_a_file_that_is_empty_because_it_is_being_saved_takes_no_webhook_away(daemon: Make, receiver: Listen):
+    shop = receiver()
+    made = daemon(hook("shop", shop.port, status="paused")).start()
+    made.submit(*[line(number) for number in range(5)])
+    made.hooks.write_text("")
+    made.tell(signal.SIGHUP)
+    time.sleep(0.3)
+    made.hooks.write_text(hook("shop", shop.port))
+    made.logged("reloaded")
+    shop.wait(5)
+    assert '"removed": 0' in made.log()
+    made.hooks.write_text("")
+    made.tell(signal.SIGHUP)
+    wait_for(lambda: '"removed": 1' in made.log(), told=made.log)
+
+
 def test_a_rate_limit_is_kept_and_counted(daemon: Make, receiver: Listen):
     came: list[float] = []
 
