@@ -12,7 +12,7 @@ from typing import Any
 import httptools
 import trio
 
-from hookrelay.net.failure import AttemptFailure, of_os_error
+from hookrelay.net.failure import AttemptFailure, of_os_error, tls_detail
 
 READ = 65536
 HEAD_LIMIT = 65536
@@ -122,6 +122,8 @@ class Connection:
         if not self._head_done:
             data = await self._rest_of_head(data)
         start = 0
+        if self._interim > INTERIM_LIMIT:
+            raise _too_many()
         for _ in range(self._interim):
             start = data.index(b"\r\n\r\n", start) + 4
         end = data.index(b"\r\n\r\n", start)
@@ -138,7 +140,7 @@ class Connection:
         whole = bytearray(data)
         while not self._head_done:
             if self._interim > INTERIM_LIMIT:
-                raise AttemptFailure("timeout", f"more than {INTERIM_LIMIT} interim (1xx) answers and no final one")
+                raise _too_many()
             if len(whole) > HEAD_LIMIT:
                 raise AttemptFailure("protocol_error", _TOO_LONG)
             data = await self._receive()
@@ -236,8 +238,14 @@ class Connection:
             self._message_done = True
 
 
+def _too_many() -> AttemptFailure:
+    return AttemptFailure("timeout", f"more than {INTERIM_LIMIT} interim (1xx) answers before a final one")
+
+
 def _broken(error: OSError) -> AttemptFailure:
     if isinstance(error, ssl.SSLError):
+        if "ALERT" in (error.reason or ""):  # TLS 1.3 refuses a client's certificate after the handshake
+            return AttemptFailure("tls_error", tls_detail(error))
         return AttemptFailure("reset", f"the TLS connection broke: {error.reason or error}")
     return of_os_error(error, "waiting for the answer")
 
