@@ -101,7 +101,8 @@ class Daemon:
         backlogs = await self._store.read(queue.backlogs)
         standings = await self._store.read(queue.standings)
         async with trio.open_nursery() as relay:
-            await relay.start(self._dispatcher.run, backlogs, standings)
+            run = partial(self._dispatcher.run, last_written_ms=self._store.last_written_ms)
+            await relay.start(run, backlogs, standings)
             async with trio.open_nursery() as doors:
                 self._doors_scope = doors.cancel_scope
                 await self._open_doors(doors)

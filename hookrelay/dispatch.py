@@ -36,7 +36,8 @@ class Dispatcher:
         self._lanes: dict[int, Lane] = {}
         self._paces: dict[int, Pace] = {}
         self._held: dict[int, int] = {}
-        self._started_s = 0.0
+        self._last_sent_s: float | None = None
+        """When the last daemon may have sent something, by the loop's clock."""
         self._nursery: trio.Nursery | None = None
         self._stopping = trio.Event()
         self._closed = trio.Event()
@@ -48,13 +49,17 @@ class Dispatcher:
         backlogs: Iterable[queue.Backlog],
         standings: Mapping[int, queue.Standing],
         *,
+        last_written_ms: int | None = None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Deliver until `stop`, then until what is in flight has ended or its time is over. Returns with all recorded.
 
-        `backlogs` is what waited in the store at the start, `standings` how the webhooks did.
+        `backlogs` is what waited in the store at the start, `standings` how the webhooks did; `last_written_ms` is when
+        the last daemon may have sent something, None where there was none.
         """
-        self._started_s = trio.current_time()
+        if last_written_ms is not None:
+            now_ms = int(self._wall() * 1000)
+            self._last_sent_s = trio.current_time() - max(0, now_ms - last_written_ms) / 1000
         for seq, standing in standings.items():
             self._pace(seq).health = self._health(standing)
         async with trio.open_nursery() as nursery:
@@ -189,9 +194,9 @@ class Dispatcher:
         if pace is None:
             pace = self._paces[seq] = Pace()
             webhook = self._webhooks.get(seq)
-            if webhook is not None and webhook.rate_limit is not None:
-                # what the last daemon sent just before this one began is not known: no burst on top of it
-                pace.bucket_s = parse_rate(webhook.rate_limit).spent(self._started_s)
+            if webhook is not None and webhook.rate_limit is not None and self._last_sent_s is not None:
+                # what the last daemon sent just before its end is not known: no burst on top of it
+                pace.bucket_s = parse_rate(webhook.rate_limit).spent(self._last_sent_s)
         return pace
 
     def _is_forgettable(self, pace: Pace) -> bool:

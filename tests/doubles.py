@@ -274,6 +274,7 @@ async def relaying(
     clock: Callable[[], float] = wall,
     max_connections: int = 1000,
     disable_after_s: float | None = 5 * 86400.0,
+    last_written_ms: int | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay at work; the block's end stops it at once. A `store` that is given is the caller's, and running."""
     async with trio.open_nursery() as keeping:
@@ -297,16 +298,19 @@ async def relaying(
         dispatcher = Dispatcher(outside, receiver, hooks, max_connections=max_connections, disabled=disabled.append)
         async with trio.open_nursery() as nursery:
             relay = Relay(store, dispatcher, metrics, told, announced, disabled)
-            await nursery.start(_run, relay)
+            await nursery.start(_run, relay, last_written_ms)
             yield relay
             dispatcher.stop(0)
         if own is not None:
             own.close()
 
 
-async def _run(relay: Relay, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _run(
+    relay: Relay, last_written_ms: int | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     backlogs, standings = await relay.store.read(queue.backlogs), await relay.store.read(queue.standings)
-    await relay.dispatcher.run(backlogs, standings, task_status=task_status)
+    run = relay.dispatcher.run
+    await run(backlogs, standings, last_written_ms=last_written_ms, task_status=task_status)
     relay.ended.set()
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import trio
-from builders import event, wall, webhook
+from builders import START_MS, event, wall, webhook
 from doubles import HANG, Receiver, Relay, new_store, relaying
 
 from hookrelay.model import Delivery
@@ -23,7 +23,6 @@ def times(receiver: Receiver, host: str = "r1.example") -> list[float]:
 async def test_a_rate_limit_lets_its_burst_through_and_then_one_after_the_other(autojump_clock):
     receiver = Receiver()
     async with relaying(receiver, webhook(rate_limit="10/s burst 5", max_in_flight=50)) as relay:
-        await trio.sleep(10)  # a daemon that has just begun has no burst
         began = trio.current_time()
         await relay.accept(50)
         await relay.settled()
@@ -32,13 +31,19 @@ async def test_a_rate_limit_lets_its_burst_through_and_then_one_after_the_other(
     assert relay.metrics.rate_limit_waits >= 45
 
 
-async def test_a_daemon_that_has_just_begun_sends_at_the_rate_without_a_burst(autojump_clock):
+@pytest.mark.parametrize(("ago_s", "burst"), [(None, 5), (3600, 5), (0.25, 3), (0, 1), (-3600, 1)])
+async def test_a_daemon_that_follows_another_adds_no_burst_to_what_that_may_have_sent(
+    autojump_clock, ago_s: float | None, burst: int
+):
     receiver = Receiver()
-    async with relaying(receiver, webhook(rate_limit="10/s", max_in_flight=50)) as relay:
+    last_written_ms = None if ago_s is None else START_MS - round(ago_s * 1000)
+    hook = webhook(rate_limit="10/s burst 5", max_in_flight=50)
+    async with relaying(receiver, hook, last_written_ms=last_written_ms) as relay:
         began = trio.current_time()
-        await relay.accept(20)
+        await relay.accept(10)
         await relay.settled()
-    assert times(receiver)[-1] - began == pytest.approx(1.9, abs=0.05)
+    assert sum(at - began < 0.01 for at in times(receiver)) == burst
+    assert times(receiver)[-1] - began == pytest.approx((10 - burst) * 0.1, abs=0.06)
 
 
 async def test_retries_count_against_the_rate_as_well(autojump_clock):

@@ -242,7 +242,7 @@ def disable_after(value: object, base: Path) -> float | None:
     """Seconds of failure after which a webhook is disabled, or None for never."""
     if value == "never":
         return None
-    seconds: float = duration("1m", "365d", "5d")(value, base)
+    seconds: float = duration("1s", "365d", "5d")(value, base)
     return seconds
 
 

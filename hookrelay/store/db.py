@@ -120,6 +120,8 @@ class Store:
         self._writer: trio.lowlevel.Task | None = None
         self.ids = Ids(opened.identity.tag)
         self.salt = opened.identity.salt
+        self.last_written_ms = opened.last_written_ms
+        """When the last daemon wrote here; None where there was none."""
         self.stats = Stats()
         self.trouble: LocalTrouble | None = None
         """Why nothing can be written just now; None when all is well. No attempt starts meanwhile."""

@@ -37,6 +37,8 @@ class Opened(NamedTuple):
     writer: apsw.Connection
     lock: Lock | None
     marker: Marker | None
+    last_written_ms: int | None
+    """When a daemon wrote here before; None where the store is new."""
 
 
 def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = False) -> Opened:
@@ -51,6 +53,7 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
     marker = Marker(path.with_name(path.name + ".id"))
     try:
         is_new = not path.exists() or path.stat().st_size == 0
+        written_ms = None if is_new else _last_written_ms(path)
         if is_new:
             _check_never_was(path, marker)
         writer = _connect(path, max_size)
@@ -69,14 +72,20 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
         marker.close()
         lock.close()
         raise
-    return Opened(str(path), identity, writer, lock, marker)
+    return Opened(str(path), identity, writer, lock, marker, written_ms)
+
+
+def _last_written_ms(path: Path) -> int:
+    """When a daemon last wrote to this store (unix milliseconds): no attempt of its has started after that."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return int(max(file.stat().st_mtime for file in files if file.exists()) * 1000)
 
 
 def open_memory(now_ms: int) -> Opened:
     """A store that lives in memory: for tests."""
     writer = apsw.Connection(":memory:")
     migrate(writer, None, now_ms)
-    return Opened(":memory:", _identity(writer), writer, None, None)
+    return Opened(":memory:", _identity(writer), writer, None, None, None)
 
 
 def reader(path: str) -> apsw.Connection:

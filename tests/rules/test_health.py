@@ -106,7 +106,7 @@ def test_410_disables_at_once():
     [
         (9, 86400.0, None),  # long enough, too few
         (10, 43200.0, None),  # enough, 4.5 days
-        (10, 48000.0, "failing"),  # 9 × 48,000 s are 5 days
+        (10, 48000.0, "failing"),  # nine times 48,000 s are 5 days
         (11, 43200.0, "failing"),
         (10_000, 1.0, None),
     ],

@@ -143,7 +143,7 @@ def test_whatever_ends_in_whatever_order_no_key_is_overtaken_and_all_get_their_t
     wanted: list[tuple[int, str | None]], luck: random.Random
 ):
     queued = Queue()
-    waiting = {number: pair for number, pair in enumerate(wanted, 1)}
+    waiting = dict(enumerate(wanted, 1))
     flying: list[int] = []
     cuts = sorted(luck.randrange(len(wanted) + 1) for _ in range(3))
     for start, end in zip([0, *cuts], [*cuts, len(wanted)], strict=True):
