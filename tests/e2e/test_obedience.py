@@ -149,11 +149,11 @@ def test_a_paused_webhook_keeps_its_events_and_delivers_them_in_order_when_it_is
     daemon: Make, receiver: Listen
 ):
     shop = receiver()
-    made = daemon(hook("shop", shop.port, status="paused", max_in_flight=1, rate_limit="50/s")).start()
+    made = daemon(hook("shop", shop.port, status="paused", max_in_flight=1, rate_limit="50/s burst 1")).start()
     made.submit(*[line(number) for number in range(30)])
     assert made.metric("hookrelay_held_deliveries") == 30
     assert [row["status"] for row in made.deliveries("shop")] == ["held"] * 30
-    made.rewrite(hook("shop", shop.port, max_in_flight=1, rate_limit="50/s"))
+    made.rewrite(hook("shop", shop.port, max_in_flight=1, rate_limit="50/s burst 1"))
     started = time.monotonic()
     made.tell(signal.SIGHUP)
     shop.wait(30)

@@ -22,6 +22,7 @@ from hookrelay.net.dial import Dialer, Origin
 from hookrelay.net.proxy import ProxyPoster
 from hookrelay.net.resolve import Address, Resolver
 from hookrelay.net.trust import Trusts
+from hookrelay.net.tunnel import Way
 from hookrelay.rules.egress import Vetted
 
 IP = "127.0.0.2"
@@ -276,7 +277,7 @@ async def test_a_connection_that_httpx_thinks_gone_is_never_replaced_without_a_l
         with trio.fail_after(1):
             await trio.lowlevel.wait_readable(has.poster._way._sock)
         assert not has.poster._way.is_clean()
-        monkeypatch.setattr(tested._Way, "is_clean", lambda way: True)
+        monkeypatch.setattr(Way, "is_clean", lambda way: True)
         assert (await has.post()).error is None
     assert has.names.looked_up == 2
 
