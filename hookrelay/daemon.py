@@ -21,7 +21,7 @@ from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
-from hookrelay.model import ConfigError, ConfigMistake
+from hookrelay.model import ConfigError, ConfigMistake, Refused
 from hookrelay.net import lines, listen, serve, trust
 from hookrelay.net.dial import Dialer, Origin
 from hookrelay.net.resolve import Address, Resolver
@@ -32,6 +32,7 @@ from hookrelay.rules.egress_url import check_url
 from hookrelay.store import open as opening
 from hookrelay.store import queue
 from hookrelay.store.db import Store
+from hookrelay.store.files import StoreUnusable
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.web.app import Parts, build
@@ -145,7 +146,10 @@ class Daemon:
             wall=time.time,
         )
         registry.attach(self._ingest, dispatcher)
-        registry.put_in_force(await registry.prepare(self._files_say))
+        try:
+            registry.put_in_force(await registry.prepare(self._files_say))
+        except Refused as refused:
+            raise StoreUnusable(f"{config.store.path}: {refused.detail.partition(':')[0]}") from refused
         self._metrics.reload_at = time.time()
         self._connect_gauges()
 
@@ -243,7 +247,12 @@ class Daemon:
             )
             self._metrics.reload_successful = False
             return False
-        prepared = await self._registry.prepare(loaded.webhooks)
+        try:
+            prepared = await self._registry.prepare(loaded.webhooks)
+        except Refused as refused:
+            self._log.error("reload_refused", detail=f"{refused.detail}; the old configuration stays in force")
+            self._metrics.reload_successful = False
+            return False
         self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
         before, fixed = self._config, _needing_restart(self._config, loaded.config)
         self._config = _with_fixed(loaded.config, before)

@@ -208,7 +208,7 @@ class Lane:
     async def _pull_in(self, now_ms: int) -> None:
         """No verdict waits that long: the clock was ahead when it was made, or has been set back since."""
         latest_ms = now_ms + longest_ms(self.webhook.delays)
-        await self._store.change(queue.pull_in, self.webhook.seq, latest_ms)
+        await self._store.change(queue.pull_in, self.webhook.seq, latest_ms, keep=True)
         self.expect(0, latest_ms)
 
     def _expect(self, due_ms: int, *, is_retry: bool) -> None:

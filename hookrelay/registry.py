@@ -5,6 +5,7 @@ Whatever changes there is told to ingest and dispatch by one assignment each, so
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import trio
@@ -47,7 +48,10 @@ class Registry:
         self._ingest, self._dispatcher = ingest, dispatcher
 
     async def prepare(self, said: Sequence[Webhook]) -> Prepared:
-        """Write down what the files say; nothing of it is in force before `put_in_force`."""
+        """Write down what the files say; nothing of it is in force before `put_in_force`.
+
+        Refused where the disk does not take it.
+        """
         self._disabled_meanwhile.clear()
         declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, _definition(w)) for w in said]
         known, removed = await self._store.change(webhooks.declare, declared, self._now_ms())
@@ -111,7 +115,8 @@ class Registry:
 
     async def _cancel_all(self, seq: int, why: str) -> None:
         total = 0
-        while count := await self._store.change(queue.cancel_waiting, seq, self._now_ms(), CANCEL_STEP):
+        cancel = partial(self._store.change, queue.cancel_waiting, keep=True)
+        while count := await cancel(seq, self._now_ms(), CANCEL_STEP):
             total += count
             self._dispatcher.forget(seq, count)
         if total:

@@ -158,16 +158,19 @@ class Store:
         """Let the next batch start at once: somebody waits for what is queued."""
         self._urgent.set()
 
-    async def write(self, job: Job[Row, Answer], rows: Sequence[Row]) -> list[Answer]:
-        """The job's answers, once they are on disk. Raises what undid it: Refused, LocalTrouble, or its own error."""
+    async def write(self, job: Job[Row, Answer], rows: Sequence[Row], *, keep: bool = False) -> list[Answer]:
+        """The job's answers, once they are on disk. Raises what undid it: Refused where the disk did not take it, or
+        its own error. With `keep` trouble with the disk is waited for.
+        """
         waiter = _Waiter()
-        self.enqueue(job, rows, waiter.done)
+        self.enqueue(job, rows, waiter.done, keep=keep)
+        self.hurry()
         answers: list[Answer] = await waiter.wait()
         return answers
 
-    async def change(self, job: Callable[..., Answer], *args: Any) -> Answer:
-        """`job(connection, *args)` in a transaction; its answer once that is on disk."""
-        answer: Answer = (await self.write(_call_each, [(job, args)]))[0]
+    async def change(self, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
+        """`job(connection, *args)` in a transaction; its answer once that is on disk (as `write`)."""
+        answer: Answer = (await self.write(_call_each, [(job, args)], keep=keep))[0]
         return answer
 
     async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 import threading
 import time
 from pathlib import Path
@@ -38,6 +39,27 @@ def test_while_the_disk_fails_lines_are_refused_as_unavailable_and_then_all_goes
     running.settled()
     assert [delivery["status"] for delivery in running.deliveries("one")] == ["succeeded"] * 2
     assert set(taken.ids()) == {first["id"], last["id"]}
+    assert running.end() == 0
+
+
+def test_a_reload_while_the_disk_fails_is_refused_and_works_when_it_is_mended(daemon, receiver):
+    taken = receiver()
+    running = daemon(hook("one", taken.port)).start()
+    _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (16 << 10, hard))
+    running.rewrite(hook("one", taken.port, description="new") + hook("two", taken.port))
+    running.tell(signal.SIGHUP)
+    running.logged("reload_refused")
+    assert running.metric("hookrelay_config_last_reload_successful") == 0
+    running.rewrite("# none")  # what waits for removed webhooks is cancelled, which the disk does not take either
+    running.tell(signal.SIGHUP)
+    wait_for(lambda: running.log().count("reload_refused") == 2, told=running.log)
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    running.rewrite(hook("one", taken.port, description="new") + hook("two", taken.port))
+    running.tell(signal.SIGHUP)
+    running.logged("reloaded")
+    assert running.client().ask(GOOD + b"\n")["deliveries"] == 2
+    taken.wait(2)
     assert running.end() == 0
 
 
