@@ -262,8 +262,7 @@ class Lane:
                     while not scope.cancel_called:
                         delivery = self._next()
                         if delivery is None:
-                            if self.is_stopping or self._leaving:
-                                self._leaving -= bool(self._leaving)
+                            if self._is_superfluous(poster.is_open):
                                 return
                             if idle_until is None:
                                 idle_until = trio.current_time() + IDLE_S
@@ -297,6 +296,15 @@ class Lane:
             self._workers -= 1
             self._shared.connections.release()
             self._bell.set()
+
+    def _is_superfluous(self, is_connected: bool) -> bool:
+        """Whether a worker that finds nothing to do should go, and leave its place in the budget to others."""
+        if self._leaving:
+            self._leaving -= 1
+            return True
+        if self.is_stopping or self._workers > self._limit:
+            return True
+        return self._opens_s is not None and not is_connected
 
     def _has_use_for_worker(self) -> bool:
         if self.is_stopping or self._opens_s is not None or self._workers > self._limit:

@@ -38,6 +38,11 @@ class Poster:
         self._started = 0.0
         self._started_ms = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
     async def post(self, request: bytes, started_ms: int, scope: trio.CancelScope) -> Outcome:
         """Send `request` (head and body), begun at `started_ms`, and judge the answer by contract §3.1."""
         self._started_ms = started_ms
