@@ -3,6 +3,7 @@
 A worker of a lane is a connection, whether it is open just now or not.
 """
 
+from itertools import islice
 from typing import Protocol
 
 import trio
@@ -11,8 +12,8 @@ from hookrelay.rules.share import may_open
 
 RESTED_S = 5.0
 """A connection that has been idle for so long may be closed for a lane that wants one more."""
-ASKED_AT_ONCE = 32
-"""Lanes that are asked when one connection becomes free: not all of them, there may be thousands."""
+ASKED_AT_ONCE = 8
+"""Lanes that are asked when one connection becomes free: there may be thousands, and it becomes free often."""
 
 
 class Holder(Protocol):
@@ -35,16 +36,20 @@ class Connections:
         """Of these, workers without anything to do."""
         self._resting: dict[Holder, float] = {}
         """Lanes with idle workers and since when, the one first that has had them longest."""
-        self._without: dict[Holder, None] = {}
+        self._proven: dict[Holder, None] = {}
+        self._unproven: dict[Holder, None] = {}
         """Lanes that wait for their first one."""
-        self._wanting: dict[Holder, None] = {}
-        """Lanes that wait for one more."""
+        self._wanting: dict[Holder, int] = {}
+        """Lanes that wait for one more, and how many they had."""
 
     def take(self, holder: Holder, own: int, is_proven: bool) -> bool:
         """Whether a lane that has `own` may have one more; where not, it is told when to ask again."""
         free = self.budget - self.used
         if not may_open(own, free + self.idle, self.budget, is_proven) or (free <= 0 and not self._make_room(own)):
-            (self._wanting if own else self._without)[holder] = None
+            if own:
+                self._wanting[holder] = own
+            else:
+                (self._proven if is_proven else self._unproven)[holder] = None
             return False
         self.used += 1
         return True
@@ -69,15 +74,16 @@ class Connections:
     def release(self) -> None:
         """One is closed."""
         self.used -= 1
-        self._tell()
+        if not self._offer_first() and self._wanting:
+            self._offer_more()
 
     def rest(self, holder: Holder) -> None:
         """A worker has nothing to do."""
         self.idle += 1
         if holder not in self._resting:
             self._resting[holder] = trio.current_time()
-        if self._without or self._wanting:
-            self._tell()
+        if self._proven or self._unproven:
+            self._offer_first()
 
     def wake(self, holder: Holder, still_resting: int) -> None:
         """A worker has something to do again, or goes; its lane has `still_resting` others without work."""
@@ -87,14 +93,24 @@ class Connections:
 
     def forget(self, holder: Holder) -> None:
         """A lane has ended."""
-        self._without.pop(holder, None)
-        self._wanting.pop(holder, None)
+        for waiting in (self._proven, self._unproven, self._wanting):
+            waiting.pop(holder, None)
 
-    def _tell(self) -> None:
-        """Offer what has become free: first to those that have none. Who is refused again is asked last."""
-        for waiting in (self._without, self._wanting):
-            for _ in range(min(len(waiting), ASKED_AT_ONCE)):
-                holder = next(iter(waiting))
-                del waiting[holder]
+    def _offer_first(self) -> bool:
+        """Offer what has become free to lanes that have none; whether one took it. Who refuses is asked last."""
+        room = self.budget - self.used + self.idle
+        for waiting in (self._proven, self._unproven):
+            if waiting and may_open(0, room, self.budget, waiting is self._proven):
+                for holder in list(islice(waiting, ASKED_AT_ONCE)):
+                    del waiting[holder]
+                    if holder.has_room():
+                        return True
+        return False
+
+    def _offer_more(self) -> None:
+        room = self.budget - self.used + self.idle
+        for holder, own in list(islice(self._wanting.items(), ASKED_AT_ONCE)):
+            if may_open(own, room, self.budget, is_proven=True):
+                del self._wanting[holder]
                 if holder.has_room():
                     return
