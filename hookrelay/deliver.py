@@ -9,6 +9,7 @@ import trio
 from msgspec import Struct
 
 from hookrelay import __version__
+from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Outcome, Verdict, Webhook
 from hookrelay.rules.health import HEALTHY, Health, after
 from hookrelay.rules.payload import body
@@ -47,6 +48,8 @@ class Outside(Struct, frozen=True):
     wall: Callable[[], float]
     """Unix seconds; may jump."""
     announce: Announce
+    feed: Feed
+    """Who watches deliveries."""
     disable_after_s: float | None = None
     """How long a webhook may only fail until it is disabled; None: for ever."""
     roll: Callable[[], float] = random.random
@@ -121,7 +124,7 @@ class Deliverer:
             delays=webhook.delays,
             disable_after_s=self._outside.disable_after_s,
             retry_after_s=None if outcome.error is None else retry_after_s(outcome.response_head, now_ms / 1000),
-            is_counted=not delivery.event.test,
+            is_counted=not (delivery.by_hand or delivery.event.test),
         )
         held_until_ms = now_ms + round((health.held_until_s - now_s) * 1000) if health.held_until_s > now_s else None
         verdict = judge(outcome, delivery.strikes, webhook.delays, now_ms, self._outside.roll(), held_until_ms or 0)

@@ -60,6 +60,10 @@ class Pace(Struct):
     """The state of its rate limit."""
     is_proven: bool = False
     """Whether its receiver answered the last attempts."""
+    visitors: int = 0
+    """Attempts in flight beside the lane, within its limits."""
+    left: trio.Event | None = None
+    """Set when an attempt has ended; None where no visitor waits for that."""
 
 
 class Lane:
@@ -117,6 +121,19 @@ class Lane:
         self.pending += pending
         self._expect(due_ms, is_retry=False)
         self._expect(due_ms, is_retry=True)
+
+    def drop(self, delivery: int) -> None:
+        """This delivery was cancelled in the store. One that is in flight goes on to its end."""
+        if delivery not in self._shelf.taken or self._shelf.drop(delivery):
+            self.pending -= 1
+
+    def look_again(self) -> None:
+        """More may start than could before."""
+        self._bell.set()
+
+    def has_place(self) -> bool:
+        """Whether one more attempt may be in flight."""
+        return self._flying + self._pace.visitors < self._limit
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Start nothing more; what is in flight goes on to its end. `is_replaced`: the webhook has changed."""
@@ -321,7 +338,7 @@ class Lane:
         if self._store.trouble is not None:
             self._bell.set()  # the lane's task looks again until it is over
             ready = 0
-        in_flight = self._flying if self._unrecorded < self._unrecorded_limit else self._limit
+        in_flight = self._flying + self._pace.visitors if self._unrecorded < self._unrecorded_limit else self._limit
         move = next_move(ready, in_flight, self._limit, None, 0, self._gate() if self._is_gated else None)
         if move is not START:
             if isinstance(move, Wait) and move.until_s is not None and move.until_s != self._opens_s:
@@ -379,6 +396,8 @@ class Lane:
         self._unrecorded += 1
         self._metrics.in_flight -= 1
         deliverer, pace = self._deliverer, self._pace
+        if pace.left is not None:
+            pace.left.set()
         deliverer.record(delivery, outcome, begun_s, self._recorded)
         if deliverer.health is not pace.health:
             before, pace.health = pace.health, deliverer.health
@@ -403,6 +422,9 @@ class Lane:
             raise answer
         self._unrecorded -= 1
         self._shelf.taken.discard(delivery.seq)
+        feed = self._shared.outside.feed
+        if feed.watchers:
+            feed.tell_delivery(self.webhook.seq, delivery.seq)
         if verdict.state == "pending" and verdict.due_ms is not None:
             self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
         else:

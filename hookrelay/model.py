@@ -80,6 +80,8 @@ class Delivery(Struct, frozen=True, gc=False):
     due_ms: int = 0
     chain: str | None = None
     """What it may not overtake: the deliveries of its webhook with the same chain (`store.chains`)."""
+    by_hand: bool = False
+    """Whether a person asked for it once more: whatever comes of it says nothing of how the webhook does."""
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -136,6 +138,14 @@ class Trust(NamedTuple):
     """What hookrelay shows a receiver that asks for a certificate, with the chain."""
     key_file: str | None = None
     """The key of `cert_file`; None where it stands in that file too."""
+
+
+class LiveSecret(Struct, frozen=True):
+    """A key that signs, and until when."""
+
+    key: bytes
+    until_ms: int | None = None
+    """When it stops signing (unix milliseconds); None for the newest, which goes on."""
 
 
 class Webhook(Struct, frozen=True, kw_only=True):

@@ -84,6 +84,17 @@ class Shelf:
                 self.taken.discard(delivery.seq)
                 self.expect(delivery.due_ms, is_retry=delivery.strikes > 0)
 
+    def drop(self, seq: int) -> bool:
+        """Take a delivery off; whether it was here."""
+        for waiting in (self.first, self.retries):
+            for delivery in waiting:
+                if delivery.seq == seq:
+                    waiting.remove(delivery)
+                    self.bytes -= len(delivery.event.data)
+                    self.taken.discard(seq)
+                    return True
+        return False
+
     def _is_heavy(self, limit: int, shelves: int) -> bool:
         if self.bytes <= SHELF_BYTES and self.bytes * shelves <= ALL_BYTES:
             return False

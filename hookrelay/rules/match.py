@@ -1,31 +1,61 @@
-"""Which webhooks want an event? An immutable index over the webhooks in force; a reload builds a new one."""
+"""Which webhooks want an event? An index over the webhooks in force."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from hookrelay.model import Webhook
 
 
 class Catalog:
-    """The webhooks in force, paused and disabled ones included: what matches those is kept for them."""
+    """The webhooks in force, paused and disabled ones included: what matches those is kept for them.
 
-    def __init__(self, webhooks: Sequence[Webhook]) -> None:
-        self.by_seq: Mapping[int, Webhook] = {webhook.seq: webhook for webhook in webhooks}
-        self.by_id: Mapping[str, Webhook] = {webhook.id: webhook for webhook in webhooks}
-        tenants: dict[str, list[Webhook]] = {}
-        for webhook in webhooks:
-            tenants.setdefault(webhook.tenant, []).append(webhook)
-        self._wishes = {tenant: _Wishes(theirs) for tenant, theirs in tenants.items()}
+    A reload builds a new one; single webhooks are put in and taken out where they are, which no reader sees half done.
+    """
 
-    def with_status(self, webhook: Webhook) -> "Catalog":
-        """The same webhooks with one of them in another status, which is no part of what it wants."""
-        catalog = copy(self)
-        catalog.by_seq = {**self.by_seq, webhook.seq: webhook}
-        catalog.by_id = {**self.by_id, webhook.id: webhook}
-        return catalog
+    def __init__(self, webhooks: Iterable[Webhook] = ()) -> None:
+        self.by_seq: dict[int, Webhook] = {}
+        self.by_id: dict[str, Webhook] = {}
+        self._ids: list[str] = []
+        self._ids_of: dict[str, list[str]] = {}
+        self._wishes: dict[str, _Wishes] = {}
+        for webhook in sorted(webhooks, key=lambda webhook: webhook.id):
+            self.put(webhook)
+
+    def put(self, webhook: Webhook) -> None:
+        """From now on this is the webhook of its key."""
+        before = self.by_seq.get(webhook.seq)
+        if before is not None and (before.tenant, before.events) != (webhook.tenant, webhook.events):
+            self.remove(webhook.seq)
+            before = None
+        self.by_seq[webhook.seq] = self.by_id[webhook.id] = webhook
+        wishes = self._wishes.setdefault(webhook.tenant, _Wishes())
+        if before is None:
+            insort(self._ids, webhook.id)
+            insort(self._ids_of.setdefault(webhook.tenant, []), webhook.id)
+            wishes.put(webhook)
+        else:
+            wishes.replace(webhook)
+
+    def remove(self, seq: int) -> None:
+        """From now on there is no such webhook."""
+        webhook = self.by_seq.pop(seq)
+        del self.by_id[webhook.id]
+        theirs = self._ids_of[webhook.tenant]
+        for ids in (self._ids, theirs):
+            del ids[bisect_right(ids, webhook.id) - 1]
+        self._wishes[webhook.tenant].remove(webhook)
+        if not theirs:
+            del self._ids_of[webhook.tenant], self._wishes[webhook.tenant]
+
+    def after(self, tenant: str | None, id: str | None) -> Iterator[Webhook]:
+        """The webhooks of a tenant, or of all, in the order of their ids, from the first beyond `id`."""
+        ids = self._ids if tenant is None else self._ids_of.get(tenant, [])
+        start = 0 if id is None else bisect_right(ids, id)
+        return (self.by_id[each] for each in islice(ids, start, None))
 
     def wanting(self, tenant: str, type: str) -> tuple[Webhook, ...]:
-        """The tenant's webhooks that want events of `type`: each once, in the catalogue's order."""
+        """The tenant's webhooks that want events of `type`: each once, the longest known first."""
         wishes = self._wishes.get(tenant)
         return () if wishes is None else wishes.wanting(type)
 
@@ -37,19 +67,42 @@ class _Wishes:
     pattern: a caller with ever new types adds nothing to them.
     """
 
-    def __init__(self, webhooks: list[Webhook]) -> None:
-        self._webhooks = webhooks
-        self._positions: dict[str, list[int]] = {}
-        for position, webhook in enumerate(webhooks):
-            for pattern in webhook.events:
-                self._positions.setdefault(pattern, []).append(position)
+    def __init__(self) -> None:
+        self._webhooks: dict[int, Webhook] = {}
+        self._seqs: dict[str, dict[int, None]] = {}
         self._kept: dict[str, tuple[Webhook, ...]] = {}
+        self._room = 0
+        self._entries = 0
+
+    def put(self, webhook: Webhook) -> None:
+        self._webhooks[webhook.seq] = webhook
+        for pattern in webhook.events:
+            self._seqs.setdefault(pattern, {})[webhook.seq] = None
+        self._forget(len(webhook.events))
+
+    def replace(self, webhook: Webhook) -> None:
+        """It wants what it wanted."""
+        self._webhooks[webhook.seq] = webhook
+        self._forget(0)
+
+    def remove(self, webhook: Webhook) -> None:
+        del self._webhooks[webhook.seq]
+        for pattern in set(webhook.events):
+            seqs = self._seqs[pattern]
+            del seqs[webhook.seq]
+            if not seqs:
+                del self._seqs[pattern]
+        self._forget(-len(webhook.events))
+
+    def _forget(self, more_entries: int) -> None:
+        self._entries += more_entries
+        self._kept.clear()
         # every pattern with all its webhooks could be much: answers take a few times the memory of the index, not more
-        self._room = self._most = 4 * (1024 + sum(map(len, self._positions.values())))
+        self._room = 4 * (1024 + self._entries)
 
     def wanting(self, type: str) -> tuple[Webhook, ...]:
         pattern = head = type
-        while pattern not in self._positions:
+        while pattern not in self._seqs:
             head, dot, _ = head.rpartition(".")
             if not dot:
                 pattern = "*"
@@ -59,12 +112,12 @@ class _Wishes:
         return self._find(type, pattern) if found is None else found
 
     def _find(self, type: str, pattern: str) -> tuple[Webhook, ...]:
-        positions = {position for each in _patterns(type) for position in self._positions.get(each, ())}
-        found = tuple(self._webhooks[position] for position in sorted(positions))
+        seqs = {seq for each in _patterns(type) for seq in self._seqs.get(each, ())}
+        found = tuple(self._webhooks[seq] for seq in sorted(seqs))
         self._room -= len(found)
         if self._room < 0:
-            self._kept.clear()
-            self._room = self._most - len(found)
+            self._forget(0)
+            self._room -= len(found)
         self._kept[pattern] = found
         return found
 

@@ -114,7 +114,7 @@ def _due(
     size = sum([len(delivery.event.data) for delivery in found])
     # the rows left out are dropped by the index alone, before their payload is touched
     rows = conn.execute(
-        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, d.ordering, e.seq, e.created_ms, e.type, e.tenant,"
+        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, d.ordering, d.by_hand, e.seq, e.created_ms, e.type, e.tenant,"
         " e.timestamp, e.data, e.ordering_key, e.traceparent, e.test"
         " FROM delivery AS d INDEXED BY delivery_due CROSS JOIN event AS e ON e.seq = d.event"
         " WHERE d.webhook = ? AND (d.strikes > 0) = ? AND d.state = 'pending'"
@@ -127,6 +127,7 @@ def _due(
         attempts,
         strikes,
         chain,
+        by_hand,
         event_seq,
         created_ms,
         kind,
@@ -143,7 +144,7 @@ def _due(
         size += len(data)
         event_id = ids.make("evt", created_ms, event_seq)
         event = Event(event_seq, created_ms, event_id, kind, tenant, timestamp, data, order, trace, bool(test))
-        found.append(Delivery(seq, event, attempts, strikes, due_ms, chain))
+        found.append(Delivery(seq, event, attempts, strikes, due_ms, chain, bool(by_hand)))
     return None
 
 
