@@ -6,10 +6,11 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 from msgspec import structs
@@ -19,23 +20,33 @@ from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
+from hookrelay.editor import Editor
+from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
-from hookrelay.model import ConfigError, ConfigMistake, Refused
+from hookrelay.model import ConfigError, ConfigMistake, Refused, Webhook
 from hookrelay.net import lines, listen, serve, trust
 from hookrelay.net.dial import Dialer, Origin
 from hookrelay.net.resolve import Address, Resolver
 from hookrelay.net.trust import Trusts
+from hookrelay.redeliver import Redeliverer
 from hookrelay.registry import Registry
 from hookrelay.rules.egress import Policy, Vetted, vet
 from hookrelay.rules.egress_url import check_url
+from hookrelay.rules.key_text import read_keys
+from hookrelay.rules.schema import compile_schema
 from hookrelay.store import open as opening
 from hookrelay.store import queue
+from hookrelay.store.chains import BLOCKED_MS
 from hookrelay.store.db import Store
 from hookrelay.store.files import StoreUnusable
+from hookrelay.store.seal import CannotOpen, Seal
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.metrics import Metrics
-from hookrelay.web.app import Parts, build
+from hookrelay.units import format_time
+from hookrelay.web.app import build
+from hookrelay.web.call import Parts
+from hookrelay.web.keyring import Keyring
 
 DRAIN_S = 25.0
 """How long attempts in flight may take to end after SIGTERM (contract §8)."""
@@ -49,6 +60,9 @@ DESCRIPTORS_KEPT = 600
 """For clients of the sockets (256 each of two doors), the store, look-ups and files."""
 SWITCH_INTERVAL_S = 0.0005
 """How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
+DISABLED_SHOWN = 20
+BEHIND_SHOWN = 10
+"""Webhooks that `/v1/status` names."""
 GC_THRESHOLDS = (20_000, 20, 20)
 """What flows through is free of cycles: Python's own thresholds cost a fifth of all CPU, looking for some."""
 
@@ -69,7 +83,13 @@ class Daemon:
         self._dispatcher: Dispatcher
         self._dialer: Dialer
         self._registry: Registry
+        self._editor: Editor
+        self._keyring: Keyring
+        self._feed = Feed()
+        self._policy = loaded.config.egress.policy
+        self._started_at = time.time()
         self._doors_scope: trio.CancelScope | None = None
+        self._reloading = trio.Lock()
 
     async def run(self, *, accept_loss: bool = False) -> None:
         """Serve until SIGTERM or SIGINT, then drain and return. Raises what keeps it from starting."""
@@ -92,6 +112,8 @@ class Daemon:
                         await self._prepare()
                         root.start_soon(self._obey, signals)
                         root.start_soon(self._registry.run)
+                        root.start_soon(self._editor.run)
+                        root.start_soon(self._keyring.run)
                         await self._relay(started)
                         root.cancel_scope.cancel()
                 finally:
@@ -131,9 +153,10 @@ class Daemon:
             log=self._log,
             wall=time.time,
             announce=lambda type, data: self._ingest.announce(type, data),
+            feed=self._feed,
             disable_after_s=config.delivery.disable_after_s,
         )
-        registry = self._registry = Registry(store, self._log, time.time)
+        registry = self._registry = Registry(store, self._log, time.time, lambda: self._config.delivery.defaults)
         dispatcher = self._dispatcher = Dispatcher(
             outside, dialer, max_connections=_connections(config, self._log), disabled=registry.show_disabled
         )
@@ -144,10 +167,25 @@ class Daemon:
             offer=dispatcher.offer,
             metrics=self._metrics,
             wall=time.time,
+            feed=self._feed,
         )
         registry.attach(self._ingest, dispatcher)
+        self._editor = Editor(
+            registry,
+            store,
+            Seal(_keys(config)),
+            self._log,
+            wall=time.time,
+            defaults=lambda: self._config.delivery.defaults,
+            policy=lambda: self._policy,
+        )
+        self._keyring = Keyring(store, time.time)
         try:
+            await self._keyring.restore()
+            await self._editor.restore()
             registry.put_in_force(await registry.prepare(self._files_say))
+        except CannotOpen as error:
+            raise ConfigError([ConfigMistake(str(config.store.path), None, "store.key_file", str(error))]) from error
         except Refused as refused:
             raise StoreUnusable(f"{config.store.path}: {refused.detail.partition(':')[0]}") from refused
         self._metrics.reload_at = time.time()
@@ -163,12 +201,7 @@ class Daemon:
             "hookrelay_store_size_bytes": lambda: store.stats.size_bytes,
         }
         metrics.build = {"sqlite": opening.sqlite_version()}
-        metrics.webhooks = lambda: {
-            "active": 0,
-            "paused": 0,
-            "disabled": 0,
-            **Counter(webhook.status for webhook in self._registry.catalog.by_seq.values()),
-        }
+        metrics.webhooks = lambda: _by_status(self._registry.catalog.by_seq.values())
         metrics.per_webhook = self._by_webhook
 
     def _by_webhook(self) -> Sequence[tuple[str, int, float, bool]]:
@@ -203,12 +236,80 @@ class Daemon:
             Parts(
                 store=self._store,
                 catalog=lambda: self._registry.catalog,
+                editor=self._editor,
+                redeliverer=Redeliverer(
+                    self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
+                ),
+                ingest=self._ingest,
+                keyring=self._keyring,
+                feed=self._feed,
                 metrics=self._metrics,
-                hosts=lambda: self._config.api.hosts,
+                config=lambda: self._config,
                 is_ready=lambda: self._is_ready and self._store.trouble is None,
+                reload=self.reload,
+                health=self._health,
+                waiting=self._waiting,
             )
         )
         await doors.start(partial(serve.serve, app, listeners, stopping=self._stopping, on_error=self._app_failed))
+
+    # --- what the API asks of all of it -------------------------------------------------------------------------
+
+    def _health(self) -> dict[str, Any]:
+        """What `/v1/status` says beside the numbers of the metrics."""
+        webhooks = self._registry.catalog.by_seq.values()
+        stats, trouble = self._store.stats, self._store.trouble
+        overdue = sorted(self._dispatcher.overdue(), key=lambda row: -row[2])
+        disabled = [webhook for webhook in webhooks if webhook.status == "disabled"]
+        return {
+            "started_at": format_time(int(self._started_at * 1000)),
+            "trouble": None if trouble is None else f"{trouble.kind}: {trouble.detail}",
+            "webhooks": _by_status(webhooks),
+            "pending": self._dispatcher.pending(),
+            "held": self._dispatcher.held(),
+            "oldest_due_seconds": round(max((row[2] for row in overdue), default=0.0), 3),
+            "open_connections": self._dialer.open_connections,
+            "store": {"size_bytes": stats.size_bytes, "is_low": self._store.is_low},
+            "reload": {
+                "successful": self._metrics.reload_successful,
+                "at": format_time(int(self._metrics.reload_at * 1000)),
+            },
+            "disabled": [
+                {
+                    "id": webhook.id,
+                    "tenant": webhook.tenant,
+                    "url": webhook.url,
+                    "disabled_reason": webhook.disabled_reason,
+                    "updated_at": format_time(webhook.updated_ms),
+                }
+                for webhook in sorted(disabled, key=lambda webhook: -webhook.updated_ms)[:DISABLED_SHOWN]
+            ],
+            "behind": [
+                {
+                    "id": webhook.id,
+                    "tenant": webhook.tenant,
+                    "url": webhook.url,
+                    "pending": pending,
+                    "overdue_seconds": round(seconds, 3),
+                    "why": self._waiting(webhook)["why"],
+                }
+                for webhook, pending, seconds in overdue[:BEHIND_SHOWN]
+                if pending and seconds > 0
+            ],
+        }
+
+    def _waiting(self, webhook: Webhook) -> dict[str, Any]:
+        """How many deliveries wait for a webhook, and what for until when."""
+        pending, held, wait = self._dispatcher.why_waiting(webhook.seq)
+        until_ms = None if wait is None else wait.until_ms
+        if wait is not None and wait.until_s is not None:
+            until_ms = _now_ms() + round((wait.until_s - trio.current_time()) * 1000)
+        return {
+            "pending": pending,
+            "held": held,
+            "why": None if wait is None or wait.why == "empty" else wait.why,
+            "until": None if until_ms is None or until_ms >= BLOCKED_MS else format_time(until_ms),
+        }
 
     def _app_failed(self, error: BaseException) -> None:
         self._log.error("request_failed", exc_info=error)
@@ -232,8 +333,15 @@ class Daemon:
 
     # --- what the files say -------------------------------------------------------------------------------------
 
-    async def reload(self) -> bool:
-        """Read all files again: all of it applies or, after any mistake, none. Whether it did."""
+    async def reload(self) -> list[tuple[str, str]]:
+        """Read all files again: all of it applies or, after any mistake, none.
+
+        The mistakes, as pairs of place and detail.
+        """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> list[tuple[str, str]]:
         try:
             loaded = await trio.to_thread.run_sync(self._reread)
             if self._has_emptied_file(loaded):
@@ -246,26 +354,27 @@ class Daemon:
                 "reload_refused", mistakes=len(error.mistakes), detail="the old configuration stays in force"
             )
             self._metrics.reload_successful = False
-            return False
+            return [_place_and_detail(mistake) for mistake in error.mistakes]
         try:
             prepared = await self._registry.prepare(loaded.webhooks)
         except Refused as refused:
             self._log.error("reload_refused", detail=f"{refused.detail}; the old configuration stays in force")
             self._metrics.reload_successful = False
-            return False
+            return [("store.url", refused.detail)]
         self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
         before, fixed = self._config, _needing_restart(self._config, loaded.config)
         self._config = _with_fixed(loaded.config, before)
         self._ingest.limits = _ingest_limits(self._config)
+        self._policy = self._config.egress.policy
         if (before.egress, before.delivery) != (self._config.egress, self._config.delivery):
             _equip(self._dialer, before, self._config)
             self._dispatcher.restart(_connections(self._config, self._log), self._config.delivery.disable_after_s)
         self._registry.put_in_force(prepared)
         self._metrics.reload_successful, self._metrics.reload_at = True, time.time()
-        self._log.info("reloaded", webhooks=len(prepared.catalog.by_seq), removed=len(prepared.removed))
+        self._log.info("reloaded", webhooks=len(self._registry.catalog.by_seq), removed=len(prepared.removed))
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
-        return True
+        return []
 
     def _has_emptied_file(self, loaded: Loaded) -> bool:
         """Whether a file that gave webhooks gives none now: it may be on its way to disk, and would cost them all."""
@@ -275,6 +384,21 @@ class Daemon:
             webhook.source in files and webhook.source not in given
             for webhook in self._registry.catalog.by_seq.values()
         )
+
+
+def _place_and_detail(mistake: ConfigMistake) -> tuple[str, str]:
+    place = str(mistake)[: len(str(mistake)) - len(mistake.detail)]
+    return place.removesuffix(": "), mistake.detail
+
+
+def _by_status(webhooks: Iterable[Webhook]) -> dict[str, int]:
+    return {"active": 0, "paused": 0, "disabled": 0, **Counter(webhook.status for webhook in webhooks)}
+
+
+def _keys(config: Config) -> Sequence[bytes]:
+    """The keys that secrets are sealed with; none where they are kept open."""
+    file = config.store.key_file
+    return () if file is None else read_keys(file.read_bytes())
 
 
 def _now_ms() -> int:
@@ -323,7 +447,13 @@ def _ingest_limits(config: Config) -> IngestLimits:
     events = config.events
     known = frozenset(event_type.name for event_type in config.event_types) if events.closed_catalogue else None
     # a key is never forgotten while its event can still be seen
-    return IngestLimits(events.max_size, max(events.idempotency_window_s, config.store.retention_s), known)
+    window_s = max(events.idempotency_window_s, config.store.retention_s)
+    validators = {
+        event_type.name: compile_schema(event_type.schema_text)
+        for event_type in config.event_types
+        if event_type.schema is not None
+    }
+    return IngestLimits(events.max_size, window_s, known, validators)
 
 
 _FIXED: Mapping[str, Callable[[Config], object]] = {
@@ -334,6 +464,7 @@ _FIXED: Mapping[str, Callable[[Config], object]] = {
     "events.group": lambda config: config.events.group,
     "api.listen": lambda config: config.api.listen,
     "api.mode": lambda config: config.api.mode,
+    "store.key_file": lambda config: config.store.key_file,
 }
 
 
@@ -345,7 +476,7 @@ def _with_fixed(new: Config, old: Config) -> Config:
     """The new settings with those that only a restart can change as they are."""
     return structs.replace(
         new,
-        store=structs.replace(new.store, path=old.store.path, max_size=old.store.max_size),
+        store=structs.replace(new.store, path=old.store.path, max_size=old.store.max_size, key_file=old.store.key_file),
         events=structs.replace(new.events, socket=old.events.socket, mode=old.events.mode, group=old.events.group),
         api=structs.replace(new.api, listen=old.api.listen, mode=old.api.mode),
     )

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from hookrelay import __version__
 from hookrelay.feed import Feed
-from hookrelay.model import OPERATORS, Delivery, Outcome, Verdict, Webhook
+from hookrelay.model import OPERATORS, Delivery, Event, Outcome, Verdict, Webhook
 from hookrelay.rules.health import HEALTHY, Health, after
 from hookrelay.rules.payload import body
 from hookrelay.rules.retry import judge, retry_after_s
@@ -70,10 +70,13 @@ class Deliverer:
 
     async def deliver(self, delivery: Delivery, poster: Posts, scope: trio.CancelScope) -> Outcome:
         """Post the delivery; the outcome is not recorded yet. Cancelled by `scope`: ask the poster what it came to."""
-        event = delivery.event
+        return await self.attempt(delivery.event, delivery.attempt_count + 1, poster, scope)
+
+    async def attempt(self, event: Event, number: int, poster: Posts, scope: trio.CancelScope) -> Outcome:
+        """Post attempt `number` of the event, as `deliver`; what comes of it is the caller's alone."""
         text = body(event)
         now = self._outside.wall()
-        head = self._envelope.head(event, text, delivery.attempt_count + 1, int(now))
+        head = self._envelope.head(event, text, number, int(now))
         return await poster.post(head + text, int(now * 1000), scope)
 
     def record(self, delivery: Delivery, outcome: Outcome, begun_s: float, recorded: Recorded) -> None:

@@ -1,19 +1,30 @@
 """Who is due and may go: one lane for every webhook with work, all of them within one budget of connections."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from math import ceil, inf
+from typing import TYPE_CHECKING
 
 import trio
 from msgspec import structs
 
 from hookrelay.connections import Connections
 from hookrelay.deliver import Outside
-from hookrelay.lane import Lane, Pace, Shared
-from hookrelay.model import Delivery, Webhook
+from hookrelay.lane import Lane, Pace, Shared, new_poster
+from hookrelay.model import Delivery, Refused, Webhook
 from hookrelay.net.dial import Dialer
+from hookrelay.net.post import Poster
 from hookrelay.rules.health import HEALTHY, Health
+from hookrelay.rules.lane import Wait
 from hookrelay.rules.rate import parse_rate
 from hookrelay.rules.retry import LONGEST_HOLD_S
 from hookrelay.store import queue
+
+if TYPE_CHECKING:
+    from hookrelay.net.proxy import ProxyPoster
+
+VISITS = 16
+"""Attempts beside the lanes that may be under way at once, over all webhooks."""
 
 
 class Dispatcher:
@@ -36,6 +47,7 @@ class Dispatcher:
         self._lanes: dict[int, Lane] = {}
         self._paces: dict[int, Pace] = {}
         self._held: dict[int, int] = {}
+        self._visits = trio.CapacityLimiter(VISITS)
         self._last_sent_s: float | None = None
         """When the last daemon may have sent something, by the loop's clock."""
         self._nursery: trio.Nursery | None = None
@@ -74,6 +86,11 @@ class Dispatcher:
             for lane in self._lanes.values():
                 lane.stop()
 
+    @property
+    def outside(self) -> Outside:
+        """What attempts need of the rest of the daemon, as it is now."""
+        return self._shared.outside
+
     def stop(self, within_s: float) -> None:
         """Start nothing more; attempts in flight may take `within_s` to end. A second call can only shorten it."""
         self._drain_by = min(self._drain_by, trio.current_time() + within_s)
@@ -102,17 +119,40 @@ class Dispatcher:
         before, self._webhooks = self._webhooks, {webhook.seq: webhook for webhook in webhooks}
         for seq, webhook in before.items():
             now = self._webhooks.get(seq)
-            if now == webhook:
-                continue
-            if seq in self._lanes:
-                self._lanes[seq].stop(is_replaced=True)
-            if now is None:
-                self._paces.pop(seq, None)
-            elif seq in self._paces:
-                # whoever changed it begins anew, but what its receiver asked for still counts while it is the same one
-                pace, asked = self._paces[seq], self._paces[seq].health.held_until_s
-                pace.health = Health(held_until_s=asked) if now.url == webhook.url else HEALTHY
+            if now != webhook:
+                self._change(webhook, now, is_same_receiver=False)
         for seq in [seq for seq in self._held if seq not in self._lanes]:
+            self._release(seq)
+
+    def put_webhook(self, webhook: Webhook, *, is_same_receiver: bool = False) -> None:
+        """Take this for the webhook of its key, as `replace_webhooks` would.
+
+        With `is_same_receiver` what is known of how it does stays: only how it is addressed has changed.
+        """
+        before = self._webhooks.get(webhook.seq)
+        self._webhooks[webhook.seq] = webhook
+        if before is not None and before != webhook:
+            self._change(before, webhook, is_same_receiver=is_same_receiver)
+            self._release(webhook.seq)
+
+    def remove_webhook(self, seq: int) -> None:
+        """There is no such webhook any more: its lane ends, what waits is cancelled by others."""
+        self._change(self._webhooks.pop(seq), None, is_same_receiver=False)
+
+    def _change(self, before: Webhook, now: Webhook | None, *, is_same_receiver: bool) -> None:
+        seq = before.seq
+        if seq in self._lanes:
+            self._lanes[seq].stop(is_replaced=not is_same_receiver)
+        if now is None:
+            self._paces.pop(seq, None)
+        elif seq in self._paces and not is_same_receiver:
+            # whoever changed it begins anew, but what its receiver asked for still counts while it is the same one
+            pace, asked = self._paces[seq], self._paces[seq].health.held_until_s
+            pace.health = Health(held_until_s=asked) if now.url == before.url else HEALTHY
+
+    def _release(self, seq: int) -> None:
+        """Have what was held looked at again, where no lane does."""
+        if seq in self._held and seq not in self._lanes:
             self._expect(seq, self._held.pop(seq), 0)
 
     def restart(self, max_connections: int, disable_after_s: float | None) -> None:
@@ -135,6 +175,76 @@ class Dispatcher:
     def look_again(self, webhook: int) -> None:
         """Deliveries that nobody counts any more may wait in the store for this webhook: see."""
         self._expect(webhook, 1, 0)
+
+    # --- what people ask for ------------------------------------------------------------------------------------
+
+    def expect(self, webhook: int, pending: int, due_ms: int) -> None:
+        """So many deliveries more wait in the store for this webhook, and something may be due then."""
+        lane = self._lanes.get(webhook)
+        if lane is not None:
+            lane.expect(pending, due_ms)
+        elif pending:
+            self._expect(webhook, pending, due_ms)
+
+    def drop(self, webhook: int, delivery: int) -> None:
+        """A waiting delivery was cancelled in the store."""
+        self._shared.outside.metrics.deliveries["cancelled"] += 1
+        lane = self._lanes.get(webhook)
+        if lane is not None:
+            lane.drop(delivery)
+        elif self._held.get(webhook):
+            self._held[webhook] -= 1
+
+    @asynccontextmanager
+    async def visit(self, webhook: Webhook, within_s: float) -> AsyncIterator["Poster | ProxyPoster"]:
+        """A way to the webhook for one attempt now, beside its lane and within its limits.
+
+        Refused("rate_limited") where these leave no room for it `within_s`, which says why.
+        """
+        pace = self._pace(webhook.seq)
+        async with self._visits:
+            with trio.move_on_after(within_s) as waiting:
+                await self._wait_for_room(webhook, pace, trio.current_time() + within_s)
+            if waiting.cancelled_caught:
+                raise Refused("rate_limited", "as many attempts as it allows are in flight: try again when one ended")
+            pace.visitors += 1
+            poster = new_poster(self._shared.dialer, webhook)
+            try:
+                yield poster
+            finally:
+                poster.hang_up()
+                pace.visitors -= 1
+                pace.make_way()
+                lane = self._lanes.get(webhook.seq)
+                if lane is not None:
+                    lane.look_again()
+
+    async def _wait_for_room(self, webhook: Webhook, pace: Pace, until_s: float) -> None:
+        rate = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
+        while True:
+            now_s = trio.current_time()
+            opens_s = max(pace.health.held_until_s, -inf if rate is None else rate.opens_at(pace.bucket_s))
+            if opens_s > until_s:
+                why = "its receiver asked to be left alone" if pace.health.held_until_s == opens_s else "its rate limit"
+                raise Refused("rate_limited", f"{why} leaves no room for an attempt for {ceil(opens_s - now_s)} s")
+            if opens_s > now_s:
+                await trio.sleep_until(opens_s)
+            elif self._has_place(webhook, pace):
+                if rate is not None:
+                    pace.bucket_s = rate.spend(pace.bucket_s, now_s)
+                return
+            else:
+                pace.left = pace.left or trio.Event()
+                await pace.left.wait()
+
+    def _has_place(self, webhook: Webhook, pace: Pace) -> bool:
+        lane = self._lanes.get(webhook.seq)
+        return pace.visitors < webhook.max_in_flight if lane is None else lane.has_place()
+
+    def why_waiting(self, seq: int) -> tuple[int, int, Wait | None]:
+        """Of one webhook: deliveries pending, deliveries held, and what keeps the next from starting."""
+        lane = self._lanes.get(seq)
+        return (0, self._held.get(seq, 0), None) if lane is None else (lane.pending, 0, lane.why_waiting())
 
     def pending(self) -> int:
         """Deliveries that wait or are in flight, held ones not counted."""
@@ -200,7 +310,11 @@ class Dispatcher:
         return pace
 
     def _is_forgettable(self, pace: Pace) -> bool:
-        return pace.health is HEALTHY and pace.bucket_s <= trio.current_time() and not pace.is_proven
+        return (
+            pace.health is HEALTHY
+            and pace.bucket_s <= trio.current_time()
+            and not (pace.is_proven or pace.visitors or pace.left)
+        )
 
     def _health(self, standing: queue.Standing) -> Health:
         """What the store says, on the loop's clock. A time of failure does not begin in the future, nor a hold now."""

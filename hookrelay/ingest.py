@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import trio
 
+from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Refused, Submission, Webhook
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.payload import parse
+from hookrelay.rules.schema import Validator, checked
 from hookrelay.store import events
 from hookrelay.store.chains import BLOCKED_MS, WHOLE
 from hookrelay.store.db import Store
@@ -21,6 +23,10 @@ Offer = Callable[[int, Delivery], None]
 """`offer(webhook, delivery)`: tell the lane of a delivery that has just been stored."""
 
 
+Adapt = Callable[[Submission], Submission]
+"""What a caller's key or headers make of a submission. May raise Refused."""
+
+
 class Limits(msgspec.Struct, frozen=True):
     """Settings that a reload can change."""
 
@@ -29,6 +35,8 @@ class Limits(msgspec.Struct, frozen=True):
     """How long an idempotency key counts; at least as long as its event is kept."""
     known_types: frozenset[str] | None = None
     """A closed catalogue, or None: any well-formed type will do."""
+    validators: Mapping[str, Validator] = {}
+    """What the data of some event types must be."""
 
 
 class Ingest:
@@ -43,6 +51,7 @@ class Ingest:
         offer: Offer,
         metrics: Metrics,
         wall: Callable[[], float],
+        feed: Feed,
     ) -> None:
         self.catalog = catalog
         self.limits = limits
@@ -50,6 +59,7 @@ class Ingest:
         self._offer = offer
         self._metrics = metrics
         self._wall = wall
+        self._feed = feed
         self._unstored = 0
         self._drained = trio.Event()
         self._now_ms = 0
@@ -60,7 +70,23 @@ class Ingest:
         while self._unstored > UNSTORED_LIMIT:
             await self._drained.wait()
 
-    def submit(self, lines: Sequence[bytes | None], answered: Callable[[bytes], None]) -> None:
+    async def take(self, lines: Sequence[bytes | None], adapt: Adapt) -> bytes:
+        """The answer lines of events that came in over HTTP; `adapt` has the last word on each."""
+        await self.room()
+        answers: list[bytes] = []
+        answered = trio.Event()
+
+        def done(text: bytes) -> None:
+            answers.append(text)
+            answered.set()
+
+        self.submit(lines, done, adapt)
+        await answered.wait()
+        return answers[0]
+
+    def submit(
+        self, lines: Sequence[bytes | None], answered: Callable[[bytes], None], adapt: Adapt | None = None
+    ) -> None:
         """Take lines of events.sock; `answered` gets all of their answers at once, in order (`net.lines.Submit`)."""
         answers: list[bytes] = []
         places: list[int] = []
@@ -69,6 +95,8 @@ class Ingest:
         for line in lines:
             try:
                 submission = self._parse(line)
+                if adapt is not None:
+                    submission = adapt(submission)
                 self._check_room()
                 entry = self._entry(submission, now_ms)
             except Refused as refused:
@@ -100,7 +128,10 @@ class Ingest:
             raise Refused(
                 "too_large", f"the line is over {format_size(limits.max_size)}: events.max_size sets the limit"
             )
-        return parse(line, max_size=limits.max_size, known_types=limits.known_types)
+        submission = parse(line, max_size=limits.max_size, known_types=limits.known_types)
+        if limits.validators:
+            checked(submission, limits.validators)
+        return submission
 
     def _entry(self, submission: Submission, now_ms: int) -> events.Entry:
         tenant, event_type = submission.tenant, submission.type
@@ -161,6 +192,8 @@ class Ingest:
             event_id = self._store.ids.make("evt", outcome.created_ms, outcome.seq)
             return b'{"id":"%b","deliveries":%d,"duplicate":true}\n' % (event_id.encode(), outcome.deliveries)
         self._metrics.events["accepted"] += 1
+        if self._feed.watchers:
+            self._feed.tell_event()
         event = entry.event
         if entry.chains is None:
             for number, webhook in enumerate(entry.webhooks, entry.first_delivery):

@@ -65,6 +65,12 @@ class Pace(Struct):
     left: trio.Event | None = None
     """Set when an attempt has ended; None where no visitor waits for that."""
 
+    def make_way(self) -> None:
+        """An attempt has ended: visitors may look again."""
+        left, self.left = self.left, None
+        if left is not None:
+            left.set()
+
 
 class Lane:
     """The way to one webhook. `run` is its one task; it returns when nothing is left to do or `stop` was called."""
@@ -77,12 +83,12 @@ class Lane:
         self._metrics = shared.outside.metrics
         self._wall = shared.outside.wall
         self._deliverer = Deliverer(webhook, shared.outside, pace.health)
-        self._origin = Origin(*target(webhook.url)[:3], webhook.trust)
         self._rate: Rate | None = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
         self.pending = 0
         """Deliveries that have not ended, in memory or in the store."""
         self._shelf = Shelf()
         self._is_reading = False
+        self._dropped: set[int] = set()
         self._flying = 0
         self._unrecorded = 0
         self._unrecorded_limit = UNRECORDED * webhook.max_in_flight
@@ -124,6 +130,8 @@ class Lane:
 
     def drop(self, delivery: int) -> None:
         """This delivery was cancelled in the store. One that is in flight goes on to its end."""
+        if self._is_reading:
+            self._dropped.add(delivery)  # the page may have been read before it was cancelled
         if delivery not in self._shelf.taken or self._shelf.drop(delivery):
             self.pending -= 1
 
@@ -158,6 +166,14 @@ class Lane:
     def oldest_due_ms(self) -> int | None:
         """When the most overdue delivery that waits was due; None where none waits."""
         return self._shelf.oldest_due_ms()
+
+    def why_waiting(self) -> Wait | None:
+        """What keeps the next delivery from starting; None where nothing does."""
+        now_ms = int(self._wall() * 1000)
+        closed = gate(self._pace.health, self._rate, self._pace.bucket_s, trio.current_time())
+        in_flight = self._flying + self._pace.visitors
+        move = next_move(len(self._shelf), in_flight, self._limit, self._shelf.next_due_ms(), now_ms, closed)
+        return move if isinstance(move, Wait) else None
 
     # --- the lane's own task: brings in what is due -------------------------------------------------------------
 
@@ -214,7 +230,9 @@ class Lane:
         page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, shelf.page, retries)
         self._is_reading = False
         for delivery in page.deliveries:
-            shelf.put(delivery)
+            if delivery.seq not in self._dropped:
+                shelf.put(delivery)
+        self._dropped.clear()
         self._wake_workers()
         for due_ms, is_retry in ((page.next_first_ms, False), (page.next_retry_ms, True)):
             if due_ms is not None:
@@ -257,17 +275,9 @@ class Lane:
         self._nursery.start_soon(self._work)
         return True
 
-    def _poster(self) -> "Poster | ProxyPoster":
-        dialer = self._shared.dialer
-        if dialer.proxy is None:
-            return Poster(dialer, self._origin)
-        from hookrelay.net.proxy import ProxyPoster  # takes 100 ms: only where there is a proxy
-
-        return ProxyPoster(dialer, self._origin, dialer.proxy)
-
     async def _work(self) -> None:
         """One connection, delivery after delivery, until there was none for a while."""
-        poster = self._poster()
+        poster = new_poster(self._shared.dialer, self.webhook)
         delivery: Delivery | None = None
         timeout_s = self.webhook.timeout_s
         begun_s = 0.0
@@ -397,7 +407,7 @@ class Lane:
         self._metrics.in_flight -= 1
         deliverer, pace = self._deliverer, self._pace
         if pace.left is not None:
-            pace.left.set()
+            pace.make_way()
         deliverer.record(delivery, outcome, begun_s, self._recorded)
         if deliverer.health is not pace.health:
             before, pace.health = pace.health, deliverer.health
@@ -435,3 +445,13 @@ class Lane:
             self._bell.set()
         if self._parked and self._shelf:
             self._wake_worker()
+
+
+def new_poster(dialer: Dialer, webhook: Webhook) -> "Poster | ProxyPoster":
+    """A way to the webhook: one connection at a time, which is made when it is first used."""
+    origin = Origin(*target(webhook.url)[:3], webhook.trust)
+    if dialer.proxy is None:
+        return Poster(dialer, origin)
+    from hookrelay.net.proxy import ProxyPoster  # takes 100 ms: only where there is a proxy
+
+    return ProxyPoster(dialer, origin, dialer.proxy)

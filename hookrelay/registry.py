@@ -1,6 +1,7 @@
-"""Which webhooks are in force: what the files say of them, and what has become of each.
+"""Which webhooks are in force: what files and customers say of them, and what has become of each.
 
-Whatever changes there is told to ingest and dispatch by one assignment each, so that no event sees half of it.
+Whatever changes there is told to ingest and dispatch without a wait in between, so that no event sees half of it. How
+customers' wishes are checked and written down is `editor`'s.
 """
 
 import math
@@ -9,12 +10,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import trio
-from msgspec import structs
+from msgspec import Struct, structs
 
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
-from hookrelay.model import Webhook
+from hookrelay.model import LiveSecret, Webhook, WebhookFields, WebhookStatus
 from hookrelay.rules.match import Catalog
+from hookrelay.rules.webhook import Defaults, resolve
 from hookrelay.store import queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
@@ -24,20 +26,40 @@ CANCEL_STEP = 500
 
 
 class Prepared(NamedTuple):
-    """Webhooks that are on disk and not in force yet."""
+    """The files' webhooks, on disk and not in force yet."""
 
-    catalog: Catalog
+    webhooks: list[Webhook]
     removed: list[int]
+
+
+class Made(Struct, frozen=True):
+    """A webhook that was made over the API, as it was said."""
+
+    seq: int
+    id: str
+    fields: WebhookFields
+    secrets: tuple[LiveSecret, ...]
+    """Newest first."""
+    created_ms: int
 
 
 class Registry:
     """The one place where the webhooks in force change. `run` is its task."""
 
-    def __init__(self, store: Store, log: Logger, wall: Callable[[], float]) -> None:
-        self.catalog = Catalog(())
+    def __init__(
+        self,
+        store: Store,
+        log: Logger,
+        wall: Callable[[], float],
+        defaults: Callable[[], Defaults] = Defaults,
+    ) -> None:
+        self.catalog = Catalog()
+        self.made: dict[int, Made] = {}
+        """The webhooks of the API by their keys."""
         self._store = store
         self._log = log
         self._wall = wall
+        self._defaults = defaults
         self._ingest: Ingest
         self._dispatcher: Dispatcher
         self._disabled_meanwhile: dict[int, Webhook] = {}
@@ -47,13 +69,15 @@ class Registry:
         """Whom to tell of changes."""
         self._ingest, self._dispatcher = ingest, dispatcher
 
+    # --- webhooks of files --------------------------------------------------------------------------------------
+
     async def prepare(self, said: Sequence[Webhook]) -> Prepared:
         """Write down what the files say; nothing of it is in force before `put_in_force`.
 
         Refused where the disk does not take it.
         """
         self._disabled_meanwhile.clear()
-        declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, _definition(w)) for w in said]
+        declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, definition(w)) for w in said]
         known, removed = await self._store.change(webhooks.declare, declared, self._now_ms())
         in_force = [
             structs.replace(
@@ -69,18 +93,18 @@ class Registry:
         for webhook in in_force:
             before = self.catalog.by_seq.get(webhook.seq)
             if webhook.held == "discard" and webhook.status == "active" and before and before.status != "active":
-                await self._cancel_all(webhook.seq, "its webhook became active with held = discard")
-        return Prepared(Catalog(in_force), removed)
+                await self.discard(webhook.seq)
+        return Prepared(in_force, removed)
 
     def put_in_force(self, prepared: Prepared) -> None:
-        """From now on these are the webhooks."""
-        catalog = prepared.catalog
+        """From now on these are the files' webhooks, and those of the API obey the defaults of now."""
+        catalog = Catalog([*prepared.webhooks, *(self._resolve(made) for made in self.made.values())])
         for seq, webhook in self._disabled_meanwhile.items():
             # disabled by an answer that came after the row was read: as the store has it by now
             if (known := catalog.by_seq.get(seq)) is not None and known.status == "active":
-                disabled = structs.replace(known, status="disabled", disabled_reason=webhook.disabled_reason)
-                catalog = catalog.with_status(disabled)
-        self._replace(catalog)
+                reason = webhook.disabled_reason
+                catalog.put(structs.replace(known, status="disabled", disabled_reason=reason))
+        self.catalog = self._ingest.catalog = catalog
         self._dispatcher.replace_webhooks(catalog.by_seq.values())
         for seq in prepared.removed:
             self._to_cancel.send_nowait(seq)
@@ -88,10 +112,59 @@ class Registry:
     def show_disabled(self, webhook: Webhook) -> None:
         """An answer has disabled this webhook; the dispatcher knows already."""
         self._disabled_meanwhile[webhook.seq] = webhook
-        self._replace(self.catalog.with_status(webhook))
+        self.catalog.put(webhook)
 
-    def _replace(self, catalog: Catalog) -> None:
-        self.catalog = self._ingest.catalog = catalog
+    # --- webhooks of the API ------------------------------------------------------------------------------------
+
+    def restore(self, made: Made, status: WebhookStatus, disabled_reason: str | None, updated_ms: int) -> None:
+        """At the start: a webhook that an earlier daemon wrote down. In force with `put_in_force`."""
+        self.made[made.seq] = made
+        webhook = resolve_made(made, self._defaults())
+        self.catalog.put(
+            structs.replace(webhook, status=status, disabled_reason=disabled_reason, updated_ms=updated_ms)
+        )
+
+    def put(self, made: Made, now_ms: int, *, status: WebhookStatus | None = None, is_new_said: bool = True) -> Webhook:
+        """A webhook of the API as it is on disk now is in force from now on; it is returned.
+
+        Without `status` it stays in the one it has. Not `is_new_said` where only its secrets have changed.
+        """
+        self.made[made.seq] = made
+        webhook = structs.replace(self._resolve(made), updated_ms=now_ms)
+        if status is not None:
+            webhook = structs.replace(webhook, status=status, disabled_reason=None)
+            self._disabled_meanwhile.pop(made.seq, None)
+        self.catalog.put(webhook)
+        self._dispatcher.put_webhook(webhook, is_same_receiver=not is_new_said)
+        return webhook
+
+    def activate(self, seq: int, now_ms: int) -> Webhook:
+        """A file's webhook that was disabled takes deliveries again."""
+        webhook = structs.replace(self.catalog.by_seq[seq], status="active", disabled_reason=None, updated_ms=now_ms)
+        self._disabled_meanwhile.pop(seq, None)
+        self.catalog.put(webhook)
+        self._dispatcher.put_webhook(webhook)
+        return webhook
+
+    def remove(self, seq: int) -> None:
+        """This webhook of the API is deleted: nothing is stored for it any more, what waits will be cancelled."""
+        del self.made[seq]
+        self.catalog.remove(seq)
+        self._dispatcher.remove_webhook(seq)
+        self._to_cancel.send_nowait(seq)
+
+    async def discard(self, seq: int) -> None:
+        """Cancel what is held for a webhook, before it becomes active."""
+        await self._cancel_all(seq, "its webhook became active with held = discard")
+
+    def _resolve(self, made: Made) -> Webhook:
+        """As it was said, in the status it has."""
+        webhook = resolve_made(made, self._defaults())
+        known = self.catalog.by_seq.get(made.seq)
+        if known is None:
+            return webhook
+        status, reason = known.status, known.disabled_reason
+        return structs.replace(webhook, status=status, disabled_reason=reason, updated_ms=known.updated_ms)
 
     # --- what waits for webhooks that are gone ------------------------------------------------------------------
 
@@ -126,7 +199,7 @@ class Registry:
         return int(self._wall() * 1000)
 
 
-def _definition(webhook: Webhook) -> dict[str, Any]:
+def definition(webhook: Webhook) -> dict[str, Any]:
     """A webhook as it is kept beside its deliveries: no secret, and no header's value."""
     return {
         "url": webhook.url,
@@ -141,3 +214,15 @@ def _definition(webhook: Webhook) -> dict[str, Any]:
         "ordered": webhook.ordered,
         "metadata": webhook.metadata,
     }
+
+
+def resolve_made(made: Made, defaults: Defaults) -> Webhook:
+    """The webhook in force that was made over the API: active, as none but its maker has touched it."""
+    webhook = resolve(
+        made.fields,
+        id=made.id,
+        source="api",
+        defaults=defaults,
+        secrets=tuple(secret.key for secret in made.secrets),
+    )
+    return structs.replace(webhook, seq=made.seq, created_ms=made.created_ms, updated_ms=made.created_ms)

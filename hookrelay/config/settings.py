@@ -115,6 +115,8 @@ class EventType(Struct, frozen=True):
     description: str = ""
     example: Any = None
     schema: Path | None = None
+    schema_text: Any = None
+    """The decoded schema; None where there is none."""
 
 
 class MetricsSettings(Struct, frozen=True):

@@ -122,6 +122,11 @@ class _Wishes:
         return found
 
 
+def matches(patterns: Iterable[str], type: str) -> bool:
+    """Whether one of the patterns (`"booking.created"`, `"booking.*"`, `"*"`) lets events of `type` through."""
+    return not set(patterns).isdisjoint(_patterns(type))
+
+
 def _patterns(type: str) -> Iterator[str]:
     """All that a webhook may say to get events of `type`, the most specific first."""
     yield type

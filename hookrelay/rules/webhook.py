@@ -39,6 +39,7 @@ __all__ = [
     "check_json",
     "decode_secret",
     "file_webhook_id",
+    "is_tenant",
     "parse_retry",
     "read",
     "resolve",
@@ -162,6 +163,11 @@ def resolve(
         held=held,
         source=source,
     )
+
+
+def is_tenant(text: str) -> bool:
+    """Whether `text` is a tenant's name."""
+    return _TENANT.fullmatch(text) is not None
 
 
 def file_webhook_id(name: str) -> str:

@@ -1,8 +1,26 @@
-"""Reading the history: deliveries and their attempts, by keyset pages."""
+"""Reading the history: deliveries and their attempts, events, by keyset pages, newest first.
 
-from typing import NamedTuple
+Whatever is looked for, a page costs a bounded look: candidates come from an index in steps, and those that a filter
+lets through fill the page. What matches rarely gives short pages, until the end is reached.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import apsw
+from msgspec import Struct
+
+LOOKED_THROUGH = 10_000
+"""Candidates that one page looks at: about 20 ms."""
+STEPS = (50, 250, 1000, 5000)
+"""Candidates a step: few where all match, many where hardly any do."""
+CLOCK_SLACK_MS = 60_000
+"""Numbers grow with time, but for a clock that was set back by so much."""
+_NONE = 1 << 62
+
+Row = TypeVar("Row")
 
 
 class DeliveryRow(NamedTuple):
@@ -26,6 +44,7 @@ class DeliveryRow(NamedTuple):
     test: int
     webhook: int
     webhook_id: str
+    webhook_status: str
 
 
 class AttemptRow(NamedTuple):
@@ -43,38 +62,123 @@ class AttemptRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """The event of a delivery."""
+    """An event as it was accepted."""
 
+    seq: int
+    created_ms: int
+    type: str
+    tenant: str
     timestamp: str
-    data: bytes
+    idempotency_key: str | None
     ordering_key: str | None
     traceparent: str | None
+    test: int
 
 
-_DELIVERY = (
+class Page(NamedTuple, Generic[Row]):
+    """Rows, newest first, and the number below which the next page begins; None where nothing is left."""
+
+    rows: list[Row]
+    next: int | None
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which deliveries: every field narrows."""
+
+    webhook: int | None = None
+    tenant: str | None = None
+    event: int | None = None
+    state: str | None = None
+    is_held: bool | None = None
+    """Of pending ones: those whose webhook takes none, or the others."""
+    type: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    """Excluded."""
+    code: int | None = None
+
+
+_SHOWN = (
     "SELECT d.seq, d.created_ms, d.state, d.due_ms, d.attempt_count, d.started_ms, d.duration_us, d.response_code,"
-    " d.error_code, d.error_detail, d.completed_ms, d.event, e.created_ms, e.type, e.tenant, e.test, d.webhook, w.id"
-    " FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN webhook AS w ON w.seq = d.webhook"
+    " d.error_code, d.error_detail, d.completed_ms, d.event, e.created_ms, e.type, e.tenant, e.test, d.webhook, w.id,"
+    " w.status FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN webhook AS w ON w.seq = d.webhook"
+)
+_MATCHING = _SHOWN + (
+    " WHERE d.seq IN (SELECT value FROM json_each(?1))"
+    " AND (?2 IS NULL OR d.state = ?2) AND (?3 IS NULL OR (w.status <> 'active') = ?3) AND (?4 IS NULL OR e.type = ?4)"
+    " AND (?5 IS NULL OR d.created_ms >= ?5) AND (?6 IS NULL OR d.created_ms < ?6)"
+    " AND (?7 IS NULL OR d.response_code = ?7) ORDER BY d.seq DESC"
+)
+_OF_ALL = "SELECT seq FROM delivery WHERE seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?"
+_OF_ALL_ENDED = (
+    "SELECT seq FROM delivery INDEXED BY delivery_dead WHERE state IN ('failed', 'cancelled') AND state = ?"
+    " AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?"
+)
+_OF_WEBHOOK = (
+    "SELECT seq FROM delivery INDEXED BY delivery_of_webhook WHERE webhook = ? AND seq < ? AND seq >= ?"
+    " ORDER BY seq DESC LIMIT ?"
+)
+_OF_WEBHOOK_ENDED = (
+    "SELECT seq FROM delivery INDEXED BY delivery_ended_badly WHERE state IN ('failed', 'cancelled')"
+    " AND webhook = ? AND state = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?"
 )
 
 
-def deliveries_of(conn: apsw.Connection, webhook: int, before: int | None, limit: int) -> list[DeliveryRow]:
-    """Up to `limit` deliveries of `webhook`, newest first, older than delivery `before` where it is given."""
-    rows = conn.execute(
-        f"{_DELIVERY} WHERE d.webhook = ? AND d.seq < ? ORDER BY d.seq DESC LIMIT ?",
-        (webhook, 1 << 62 if before is None else before, limit),
-    )
-    return [DeliveryRow(*row) for row in rows]
+def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit: int) -> Page[DeliveryRow]:
+    """Up to `limit` deliveries, newest first, older than number `before` where it is given."""
+    low, high = _bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
+    if wanted.event is not None:
+        first, last = _deliveries_of(conn, wanted.event)
+        low, high = max(low, first), min(high, last)
+    start = high if before is None else min(before, high)
+
+    def fetch(candidates: Sequence[int]) -> list[DeliveryRow]:
+        text = json.dumps(candidates)
+        match = (wanted.state, wanted.is_held, wanted.type, wanted.since_ms, wanted.until_ms, wanted.code)
+        return [DeliveryRow(*row) for row in conn.execute(_MATCHING, (text, *match))]
+
+    return _page(_candidates(conn, wanted, start, low), fetch, lambda row: row.seq, limit)
 
 
-def delivery(conn: apsw.Connection, seq: int) -> tuple[DeliveryRow, EventRow, list[AttemptRow]] | None:
-    """One delivery with its event and all of its attempts, oldest first."""
-    for row in conn.execute(f"{_DELIVERY} WHERE d.seq = ?", (seq,)):
+def recent(conn: apsw.Connection, numbers: Sequence[int]) -> list[DeliveryRow]:
+    """These deliveries, as far as they are still there, in the given order."""
+    nothing = (None,) * 6
+    rows = {row[0]: DeliveryRow(*row) for row in conn.execute(_MATCHING, (json.dumps(list(numbers)), *nothing))}
+    return [rows[number] for number in numbers if number in rows]
+
+
+def numbers(conn: apsw.Connection, wanted: Wanted, above: int, limit: int) -> tuple[list[int], int | None]:
+    """Numbers of matching deliveries of one webhook above `above`, oldest first, and up to where was looked.
+
+    The latter is None at the end.
+    """
+    low, high = _bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
+    rows: list[Any] = conn.execute(
+        "SELECT d.seq, (?4 IS NULL OR e.type = ?4) AND (?5 IS NULL OR d.created_ms >= ?5)"
+        " AND (?6 IS NULL OR d.created_ms < ?6) AND d.state = ?7 AND e.test = 0"
+        " FROM delivery AS d INDEXED BY delivery_of_webhook CROSS JOIN event AS e ON e.seq = d.event"
+        " WHERE d.webhook = ?1 AND d.seq > ?2 AND d.seq < ?3 ORDER BY d.seq LIMIT ?8",
+        (
+            wanted.webhook,
+            max(above, low - 1),
+            high,
+            wanted.type,
+            wanted.since_ms,
+            wanted.until_ms,
+            wanted.state,
+            limit,
+        ),
+    ).fetchall()
+    found: list[int] = [seq for seq, matches in rows if matches]
+    return found, rows[-1][0] if len(rows) == limit else None
+
+
+def delivery(conn: apsw.Connection, seq: int) -> tuple[DeliveryRow, EventRow, bytes, list[AttemptRow]] | None:
+    """One delivery with its event, that one's data, and all of its attempts, oldest first."""
+    for row in conn.execute(f"{_SHOWN} WHERE d.seq = ?", (seq,)):
         found = DeliveryRow(*row)
-        event = conn.execute(
-            "SELECT timestamp, data, ordering_key, traceparent FROM event WHERE seq = ?", (found.event,)
-        ).get
-        return found, EventRow(*event), _attempts(conn, found)
+        event = conn.execute(f"{_EVENT}, data FROM event WHERE seq = ?", (found.event,)).get
+        return found, EventRow(*event[:-1]), event[-1], _attempts(conn, found)
     return None
 
 
@@ -94,3 +198,188 @@ def _attempts(conn: apsw.Connection, found: DeliveryRow) -> list[AttemptRow]:
         (found.seq,),
     ).get
     return [AttemptRow(*row)]
+
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+_EVENT = "SELECT seq, created_ms, type, tenant, timestamp, idempotency_key, ordering_key, traceparent, test"
+_EVENTS_MATCHING = _EVENT + (
+    " FROM event WHERE seq IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR type = ?2)"
+    " AND (?3 IS NULL OR created_ms >= ?3) AND (?4 IS NULL OR created_ms < ?4) ORDER BY seq DESC"
+)
+_EVENTS_AFTER = _EVENT + ", data FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
+_EVENTS_AFTER_OF_TENANT = _EVENT + (
+    ", data FROM event INDEXED BY event_of_tenant WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
+_EVENTS_OF_ALL = "SELECT seq FROM event WHERE seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?"
+_EVENTS_OF_TENANT = (
+    "SELECT seq FROM event INDEXED BY event_of_tenant WHERE tenant = ? AND seq < ? AND seq >= ?"
+    " ORDER BY seq DESC LIMIT ?"
+)
+
+
+def events(
+    conn: apsw.Connection,
+    tenant: str | None,
+    type: str | None,
+    between: tuple[int | None, int | None],
+    before: int | None,
+    limit: int,
+) -> Page[EventRow]:
+    """Up to `limit` events, newest first, older than number `before`; `between` two times (ms, the later excluded)."""
+    since_ms, until_ms = between
+    low, high = _bounds(conn, "event", since_ms, until_ms)
+    start = high if before is None else min(before, high)
+    text = _EVENTS_OF_ALL if tenant is None else _EVENTS_OF_TENANT
+    own = () if tenant is None else (tenant,)
+
+    def fetch(candidates: Sequence[int]) -> list[EventRow]:
+        rows = conn.execute(_EVENTS_MATCHING, (json.dumps(candidates), type, since_ms, until_ms))
+        return [EventRow(*row) for row in rows]
+
+    steps = _steps(lambda below, count: conn.execute(text, (*own, below, low, count)), start)
+    return _page(steps, fetch, lambda row: row.seq, limit)
+
+
+def event(conn: apsw.Connection, seq: int, limit: int) -> tuple[EventRow, bytes, int, list[DeliveryRow]] | None:
+    """One event with its data, how many deliveries it has, and the first `limit` of them."""
+    for row in conn.execute(f"{_EVENT}, data FROM event WHERE seq = ?", (seq,)):
+        first, end = _deliveries_of(conn, seq)
+        rows = conn.execute(f"{_SHOWN} WHERE d.seq >= ? AND d.seq < ? ORDER BY d.seq LIMIT ?", (first, end, limit))
+        found = [DeliveryRow(*each) for each in rows]
+        count = conn.execute("SELECT count(*) FROM delivery WHERE seq >= ? AND seq < ?", (first, end)).get
+        return EventRow(*row[:-1]), row[-1], count, found
+    return None
+
+
+def events_after(conn: apsw.Connection, tenant: str | None, above: int, limit: int) -> list[tuple[EventRow, bytes]]:
+    """Up to `limit` events with a number above `above`, oldest first, and their data."""
+    if tenant is None:
+        rows = conn.execute(_EVENTS_AFTER, (above, limit))
+    else:
+        rows = conn.execute(_EVENTS_AFTER_OF_TENANT, (tenant, above, limit))
+    return [(EventRow(*row[:-1]), row[-1]) for row in rows]
+
+
+# --- candidates -------------------------------------------------------------------------------------------------
+
+Steps = Iterator[list[int]]
+"""Numbers, newest first, step by step; an empty step is the end."""
+
+
+def _page(
+    steps: Steps, fetch: Callable[[Sequence[int]], list[Row]], number: Callable[[Row], int], limit: int
+) -> Page[Row]:
+    rows: list[Row] = []
+    looked = 0
+    for candidates in steps:
+        if not candidates:
+            return Page(rows, None)
+        rows += fetch(candidates)
+        looked += len(candidates)
+        if len(rows) > limit:
+            return Page(rows[:limit], number(rows[limit - 1]))
+        if looked >= LOOKED_THROUGH:
+            return Page(rows, candidates[-1])
+    return Page(rows, None)
+
+
+def _candidates(conn: apsw.Connection, wanted: Wanted, start: int, low: int) -> Steps:
+    ended = wanted.state if wanted.state in ("failed", "cancelled") else None
+    if wanted.webhook is not None:
+        return _steps(_walk(conn, wanted.webhook, ended, low), start)
+    if wanted.tenant is not None and wanted.event is None:
+        return _merged(conn, wanted.tenant, ended, start, low)
+    text = _OF_ALL if ended is None else _OF_ALL_ENDED
+    own = () if ended is None else (ended,)
+    return _steps(lambda below, count: conn.execute(text, (*own, below, low, count)), start)
+
+
+def _walk(
+    conn: apsw.Connection, webhook: int, ended: str | None, low: int
+) -> Callable[[int, int], Iterator[tuple[int]]]:
+    text = _OF_WEBHOOK if ended is None else _OF_WEBHOOK_ENDED
+    own = (webhook,) if ended is None else (webhook, ended)
+    return lambda below, count: conn.execute(text, (*own, below, low, count))
+
+
+def _steps(look: Callable[[int, int], Iterator[tuple[int]]], start: int) -> Steps:
+    below = start
+    sizes = iter(STEPS)
+    size = STEPS[0]
+    while True:
+        size = next(sizes, size)
+        step = [seq for (seq,) in look(below, size + 1)]
+        yield step
+        if len(step) <= size:
+            yield []
+        below = step[-1]
+
+
+def _merged(conn: apsw.Connection, tenant: str, ended: str | None, start: int, low: int) -> Steps:
+    """The deliveries of all of a tenant's webhooks, deleted ones too: each one's are in order, these are merged."""
+    at_once = 32
+    walks = [
+        _walk(conn, seq, ended, low) for (seq,) in conn.execute("SELECT seq FROM webhook WHERE tenant = ?", (tenant,))
+    ]
+    heads = [(-found[0], index, 0) for index, walk in enumerate(walks) if (found := next(iter(walk(start, 1)), None))]
+    heapify(heads)
+    ahead: dict[int, list[int]] = {}
+    for size in (*STEPS, *[STEPS[-1]] * LOOKED_THROUGH):
+        step: list[int] = []
+        while heads and len(step) <= size:
+            least, index, _ = heads[0]
+            step.append(-least)
+            rest = ahead.get(index)
+            if not rest:
+                rest = ahead[index] = [seq for (seq,) in walks[index](-least, at_once)][::-1]
+            if rest:
+                heapreplace(heads, (-rest.pop(), index, 0))
+            else:
+                heappop(heads)
+        yield step
+        if not heads:
+            yield []
+
+
+def _bounds(conn: apsw.Connection, table: str, since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
+    """Numbers that all rows between two times lie within (the second excluded): found by halving, since both grow."""
+    low = 0 if since_ms is None else _first_at(conn, table, since_ms - CLOCK_SLACK_MS)
+    high = _NONE if until_ms is None else _first_at(conn, table, until_ms + CLOCK_SLACK_MS)
+    return low, high
+
+
+_AT = {
+    "delivery": "SELECT created_ms FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1",
+    "event": "SELECT created_ms FROM event WHERE seq >= ? ORDER BY seq LIMIT 1",
+}
+_LAST = {"delivery": "SELECT max(seq) FROM delivery", "event": "SELECT max(seq) FROM event"}
+
+
+def _first_at(conn: apsw.Connection, table: str, ms: int) -> int:
+    low, high = 0, (conn.execute(_LAST[table]).get or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        at_ms = conn.execute(_AT[table], (middle,)).get
+        if at_ms is not None and at_ms < ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _deliveries_of(conn: apsw.Connection, event: int) -> tuple[int, int]:
+    """The numbers of an event's deliveries (the second excluded): they are given out in the order of the events'."""
+    return _first_of(conn, event), _first_of(conn, event + 1)
+
+
+def _first_of(conn: apsw.Connection, event: int) -> int:
+    low, high = 0, (conn.execute(_LAST["delivery"]).get or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = conn.execute("SELECT event FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)).get
+        if found is not None and found < event:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -114,8 +114,8 @@ def _due(
     size = sum([len(delivery.event.data) for delivery in found])
     # the rows left out are dropped by the index alone, before their payload is touched
     rows = conn.execute(
-        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, d.ordering, d.by_hand, e.seq, e.created_ms, e.type, e.tenant,"
-        " e.timestamp, e.data, e.ordering_key, e.traceparent, e.test"
+        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, d.ordering, d.by_hand, e.seq, e.created_ms, e.type,"
+        " e.tenant, e.timestamp, e.data, e.ordering_key, e.traceparent, e.test"
         " FROM delivery AS d INDEXED BY delivery_due CROSS JOIN event AS e ON e.seq = d.event"
         " WHERE d.webhook = ? AND (d.strikes > 0) = ? AND d.state = 'pending'"
         " AND d.seq NOT IN (SELECT value FROM json_each(?)) ORDER BY d.due_ms LIMIT ?",

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from hookrelay.store.events import Key
+
 
 class Known(NamedTuple):
     """A webhook's row."""
@@ -49,7 +51,7 @@ def declare(conn: apsw.Connection, declared: Sequence[Declared], now_ms: int) ->
                 webhook.tenant,
                 webhook.source,
                 webhook.status,
-                json.dumps(webhook.definition, sort_keys=True, separators=(",", ":")),
+                _text(webhook.definition),
                 now_ms,
                 now_ms,
             ),
@@ -57,7 +59,8 @@ def declare(conn: apsw.Connection, declared: Sequence[Declared], now_ms: int) ->
     rows = {
         row[1]: Known(*row)
         for row in conn.execute(
-            "SELECT seq, id, status, disabled_reason, created_ms, updated_ms FROM webhook WHERE removed_ms IS NULL"
+            "SELECT seq, id, status, disabled_reason, created_ms, updated_ms FROM webhook"
+            " WHERE removed_ms IS NULL AND fields IS NULL"
         )
     }
     kept = {webhook.id for webhook in declared}
@@ -76,3 +79,101 @@ def removed_with_work(conn: apsw.Connection) -> list[int]:
             " (SELECT 1 FROM delivery INDEXED BY delivery_due WHERE webhook = webhook.seq AND state = 'pending')"
         )
     ]
+
+
+# --- webhooks made over the API ---------------------------------------------------------------------------------
+
+
+class Made(NamedTuple):
+    """A webhook that was made over the API; `fields` and `sealed` are what its table says of them."""
+
+    seq: int
+    id: str
+    status: str
+    disabled_reason: str | None
+    created_ms: int
+    updated_ms: int
+    fields: str
+    sealed: bytes
+
+
+class Text(NamedTuple):
+    """What is kept of such a webhook's content."""
+
+    definition: dict[str, Any]
+    fields: str
+    sealed: bytes
+
+
+def all_made(conn: apsw.Connection) -> list[Made]:
+    """Those that were not deleted."""
+    rows = conn.execute(
+        "SELECT seq, id, status, disabled_reason, created_ms, updated_ms, fields, sealed FROM webhook"
+        " WHERE fields IS NOT NULL AND removed_ms IS NULL ORDER BY seq"
+    )
+    return [Made(*row) for row in rows]
+
+
+def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, key: Key | None) -> int | str:
+    """Write a new webhook down: its key. Where the request's idempotency key was used before: the id of the webhook
+    that it made then, or `conflict` where it came with other content.
+    """
+    if key is not None:
+        used = conn.execute(
+            "SELECT r.fingerprint, w.id FROM webhook_request AS r JOIN webhook AS w ON w.seq = r.webhook"
+            " WHERE r.hash = ? AND r.proof = ? AND r.created_ms >= ?",
+            (key.hash, key.proof, key.valid_since_ms),
+        ).get
+        if used is not None:
+            return str(used[1]) if used[0] == key.fingerprint else "conflict"
+    seq: int = conn.execute(
+        "INSERT INTO webhook (id, tenant, source, definition, fields, sealed, created_ms, updated_ms)"
+        " VALUES (?, ?, 'api', ?, ?, ?, ?, ?) RETURNING seq",
+        (id, tenant, _text(text.definition), text.fields, text.sealed, now_ms, now_ms),
+    ).get
+    if key is not None:
+        conn.execute("DELETE FROM webhook_request WHERE created_ms < ?", (key.valid_since_ms,))
+        conn.execute(
+            "INSERT OR REPLACE INTO webhook_request (hash, proof, fingerprint, webhook, created_ms)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (key.hash, key.proof, key.fingerprint, seq, now_ms),
+        )
+    return seq
+
+
+def edit(conn: apsw.Connection, seq: int, text: Text, now_ms: int, *, has_moved: bool, status: str | None) -> None:
+    """Change what a webhook says, and its status where one is given.
+
+    `has_moved`: its URL is another one, so that what its last one did counts no more.
+    """
+    conn.execute(
+        "UPDATE webhook SET definition = ?, fields = ?, sealed = ?, updated_ms = ?,"
+        " failures = iif(?5, 0, failures), failing_since_ms = iif(?5, NULL, failing_since_ms),"
+        " held_until_ms = iif(?5, NULL, held_until_ms) WHERE seq = ?6",
+        (_text(text.definition), text.fields, text.sealed, now_ms, has_moved, seq),
+    )
+    if status is not None:
+        set_status(conn, seq, status, now_ms)
+
+
+def set_status(conn: apsw.Connection, seq: int, status: str, now_ms: int) -> None:
+    """Pause a webhook, or make it active again with a fresh start."""
+    conn.execute(
+        "UPDATE webhook SET status = ?, disabled_reason = NULL, failures = 0, failing_since_ms = NULL, updated_ms = ?"
+        " WHERE seq = ?",
+        (status, now_ms, seq),
+    )
+
+
+def seal_anew(conn: apsw.Connection, seq: int, sealed: bytes) -> None:
+    """The same content, sealed otherwise."""
+    conn.execute("UPDATE webhook SET sealed = ? WHERE seq = ?", (sealed, seq))
+
+
+def remove(conn: apsw.Connection, seq: int, now_ms: int) -> None:
+    """Delete a webhook. Its row stays for its deliveries' sake; its secrets do not."""
+    conn.execute("UPDATE webhook SET removed_ms = ?, sealed = x'' WHERE seq = ?", (now_ms, seq))
+
+
+def _text(definition: dict[str, Any]) -> str:
+    return json.dumps(definition, sort_keys=True, separators=(",", ":"))

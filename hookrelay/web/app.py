@@ -1,66 +1,66 @@
-"""The HTTP application: routes, and what they are given."""
+"""The HTTP application: which path is what, and who may call it."""
 
-from collections.abc import Callable, Collection
-
-import trio
-from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from hookrelay.model import Refused
-from hookrelay.rules.match import Catalog
-from hookrelay.store.db import Store
-from hookrelay.telemetry.metrics import Metrics
 from hookrelay.web import problems
-from hookrelay.web.api import deliveries, webhooks
+from hookrelay.web.api import deliveries, documents, events, keys, operation, stream, webhooks
 from hookrelay.web.auth import Gate
+from hookrelay.web.call import (
+    ADMINISTRATORS,
+    ANYONE,
+    MANAGERS,
+    OPEN,
+    READERS,
+    SUBMITTERS,
+    Answer,
+    Parts,
+    Resource,
+    Roles,
+)
 
-
-class Parts(Struct, frozen=True):
-    """What the routes work on. Callables where a reload replaces the value."""
-
-    store: Store
-    catalog: Callable[[], Catalog]
-    metrics: Metrics
-    hosts: Callable[[], Collection[str]]
-    is_ready: Callable[[], bool]
+ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
+    "/v1/webhooks": {"GET": (webhooks.collection, READERS), "POST": (webhooks.create, MANAGERS)},
+    "/v1/webhooks/{id}": {
+        "GET": (webhooks.one, READERS),
+        "PATCH": (webhooks.update, MANAGERS),
+        "DELETE": (webhooks.delete, MANAGERS),
+    },
+    "/v1/webhooks/{id}/test": {"POST": (webhooks.test, MANAGERS)},
+    "/v1/webhooks/{id}/rotate-secret": {"POST": (webhooks.rotate, MANAGERS)},
+    "/v1/webhooks/{id}/deliveries": {"GET": (deliveries.of_webhook, READERS)},
+    "/v1/webhooks/{id}/replay": {"POST": (webhooks.replay, MANAGERS)},
+    "/v1/deliveries": {"GET": (deliveries.collection, READERS)},
+    "/v1/deliveries/{id}": {"GET": (deliveries.one, READERS)},
+    "/v1/deliveries/{id}/retry": {"POST": (deliveries.retry, MANAGERS)},
+    "/v1/deliveries/{id}/cancel": {"POST": (deliveries.cancel, MANAGERS)},
+    "/v1/events": {"GET": (events.collection, READERS), "POST": (events.submit, SUBMITTERS)},
+    "/v1/events/stream": {"GET": (stream.stream, READERS)},
+    "/v1/events/{id}": {"GET": (events.one, READERS)},
+    "/v1/event-types": {"GET": (events.types, ANYONE)},
+    "/v1/keys": {"GET": (keys.collection, ADMINISTRATORS), "POST": (keys.create, ADMINISTRATORS)},
+    "/v1/keys/{id}": {"DELETE": (keys.revoke, ADMINISTRATORS)},
+    "/v1/status": {"GET": (operation.status, ADMINISTRATORS)},
+    "/-/reload": {"POST": (operation.reload, ADMINISTRATORS)},
+    "/metrics": {"GET": (operation.metrics, OPEN)},
+    "/-/healthy": {"GET": (operation.healthy, OPEN)},
+    "/-/ready": {"GET": (operation.ready, OPEN)},
+    "/openapi.json": {"GET": (documents.openapi, OPEN)},
+    "/docs": {"GET": (documents.docs_page, OPEN)},
+    "/docs/style.css": {"GET": (documents.style, OPEN)},
+}
+"""Each path's methods: what answers, and for which roles; None for everybody, with or without a key."""
 
 
 def build(parts: Parts) -> Starlette:
     """The application over these parts, as an ASGI callable."""
-    app = Starlette(
-        routes=[
-            Route("/v1/webhooks", webhooks.collection, methods=["GET"]),
-            Route("/v1/webhooks/{id}", webhooks.one, methods=["GET"]),
-            Route("/v1/webhooks/{id}/deliveries", deliveries.of_webhook, methods=["GET"]),
-            Route("/v1/deliveries/{id}", deliveries.one, methods=["GET"]),
-            Route("/metrics", _metrics, methods=["GET"]),
-            Route("/-/healthy", _healthy, methods=["GET"]),
-            Route("/-/ready", _ready, methods=["GET"]),
-        ],
-        middleware=[Middleware(Gate, hosts=parts.hosts)],
-        exception_handlers={Refused: problems.refused, HTTPException: problems.http_error},
-    )
+    routes = [
+        Route(path, Resource(parts, methods), methods=list(methods), include_in_schema=False)
+        for path, methods in ROUTES.items()
+    ]
+    gate = Middleware(Gate, hosts=lambda: parts.config().api.hosts, keyring=parts.keyring)
+    app = Starlette(routes=routes, middleware=[gate], exception_handlers={HTTPException: problems.http_error})
     app.router.redirect_slashes = False
-    app.state.parts = parts
     return app
-
-
-async def _metrics(request: Request) -> Response:
-    metrics: Metrics = request.app.state.parts.metrics
-    text = await trio.to_thread.run_sync(metrics.render)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-async def _healthy(request: Request) -> Response:
-    return PlainTextResponse("ok\n")
-
-
-async def _ready(request: Request) -> Response:
-    if request.app.state.parts.is_ready():
-        return PlainTextResponse("ready\n")
-    return PlainTextResponse("not ready: starting, stopping, or the store cannot be written\n", status_code=503)

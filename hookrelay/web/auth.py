@@ -1,47 +1,110 @@
-"""Who may call, and for which host: decided before any route sees the request."""
+"""Who calls, and for which host: decided before any route sees the request."""
 
 from collections.abc import Callable, Collection
+from math import ceil
 
+import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hookrelay.rules.rate import Rate
+from hookrelay.web.keyring import LOCAL, Caller, Keyring
 from hookrelay.web.problems import Problem
 
-_OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready"})
+OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready", "/openapi.json", "/docs", "/docs/style.css"})
 """Paths that need no key on any listener."""
+
+FAILURES = Rate(10.0, 20)
+"""Wrong keys that an address may show: after 20 one every 10 s."""
+ADDRESSES_KNOWN = 10_000
+
+
+class Throttle:
+    """Slows down whoever shows wrong keys. A right one is never refused: it cannot be guessed, only crowded out."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, float] = {}
+
+    def wait_s(self, address: str) -> float | None:
+        """An attempt has failed: None, or how long this address must wait until another one is looked at."""
+        now_s = trio.current_time()
+        bucket_s = self._buckets.pop(address, float("-inf"))
+        opens_s = FAILURES.opens_at(bucket_s)
+        if opens_s > now_s:
+            self._buckets[address] = bucket_s
+            return opens_s - now_s
+        if len(self._buckets) >= ADDRESSES_KNOWN:
+            del self._buckets[next(iter(self._buckets))]
+        self._buckets[address] = FAILURES.spend(bucket_s, now_s)
+        return None
 
 
 class Gate:
     """Middleware. Over the Unix socket the file mode has decided: whoever got here is an administrator.
 
     Over TCP every other call needs a key, and `Host` must be one that we answer for, so that no web page can reach the
-    API by a name of its own (DNS rebinding, THREATS §3).
+    API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Callable[[], Collection[str]]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Callable[[], Collection[str]], keyring: Keyring) -> None:
         self._app = app
         self._hosts = hosts
+        self._keyring = keyring
+        self._throttle = Throttle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 421 or 401."""
-        if scope["type"] == "http" and scope["server"][1] is not None:
-            headers = dict(scope["headers"])
-            host = _without_port(headers.get(b"host", b"").decode("latin-1").lower())
-            if host not in self._hosts():
-                problem = Problem("wrong_host", "the Host header names no host of this server: api.hosts lists them")
-                await problem(scope, receive, send)
-                return
-            if scope["path"] not in _OPEN:
-                problem = Problem(
-                    "unauthorized",
-                    "send `Authorization: Bearer KEY`, or call over the Unix socket",
-                    headers={"www-authenticate": "Bearer"},
-                )
+        """Pass the request on, or answer 421, 401 or 429."""
+        if scope["type"] != "http" or scope["server"][1] is None:
+            scope["caller"] = LOCAL
+        else:
+            problem = self._refusal(scope)
+            if problem is not None:
                 await problem(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        hosts, tokens = [], []
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"authorization":
+                tokens.append(value)
+        host = _without_port(hosts[0].decode("latin-1").lower()) if hosts else ""
+        if host not in self._hosts():
+            return Problem("wrong_host", "the Host header names no host of this server: api.hosts lists them")
+        if scope["path"] in OPEN:
+            return None
+        caller = self._caller(tokens[0]) if len(tokens) == 1 else None
+        if caller is not None:
+            scope["caller"] = caller
+            return None
+        wait_s = self._throttle.wait_s(_network(scope["client"])) if tokens else None
+        if wait_s is not None:
+            return Problem(
+                "rate_limited",
+                "too many requests with a wrong key came from this address: wait, then send a right one",
+                headers={"retry-after": str(ceil(wait_s))},
+            )
+        return Problem(
+            "unauthorized",
+            "send `Authorization: Bearer KEY` with a key that was not revoked, or call over the Unix socket",
+            headers={"www-authenticate": "Bearer"},
+        )
+
+    def _caller(self, header: bytes) -> Caller | None:
+        scheme, _, token = header.partition(b" ")
+        return self._keyring.check(token.strip()) if scheme.lower() == b"bearer" else None
 
 
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[: host.find("]") + 1]
     return host.partition(":")[0]
+
+
+def _network(client: tuple[str, int] | None) -> str:
+    """The address, or of an IPv6 one the network that its owner has it from (/64)."""
+    if client is None:
+        return ""
+    host = client[0]
+    return ":".join(host.split(":")[:4]) if ":" in host else host

@@ -9,23 +9,30 @@ from starlette.responses import Response
 
 from hookrelay.model import FieldError, Refused
 
-_TITLES: dict[str, tuple[int, str]] = {
+TITLES: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "The body is not JSON"),
     "unauthorized": (401, "A valid key is needed"),
+    "bad_request": (400, "The request is not understood"),
     "forbidden": (403, "The key does not allow this"),
     "not_found": (404, "There is no such thing"),
     "method_not_allowed": (405, "The method does not exist here"),
     "file_managed": (409, "The webhook is defined in a file"),
     "idempotency_conflict": (409, "The idempotency key was used for other content"),
+    "conflict": (409, "It is not in a state for that"),
+    "precondition_failed": (412, "It was changed meanwhile"),
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body's type is not understood"),
     "wrong_host": (421, "This server does not answer for that host"),
     "invalid_field": (422, "A field is not right"),
+    "invalid_event": (422, "The event is not well-formed"),
+    "unknown_event_type": (422, "The catalogue does not know the event type"),
+    "invalid_configuration": (422, "The files have mistakes"),
     "rate_limited": (429, "Too many requests"),
     "unavailable": (503, "Not just now"),
+    "store_full": (503, "There is no room for it just now"),
     "internal_error": (500, "A fault of ours"),
 }
-_BY_STATUS = {status: code for code, (status, _) in reversed(_TITLES.items())}
+BY_STATUS = {status: code for code, (status, _) in reversed(TITLES.items())}
 
 
 class Problem(Response):
@@ -40,7 +47,7 @@ class Problem(Response):
         errors: Sequence[FieldError] = (),
         headers: dict[str, str] | None = None,
     ) -> None:
-        status, title = _TITLES[code]
+        status, title = TITLES[code]
         content = {
             "type": f"urn:hookrelay:problem:{code}",
             "title": title,
@@ -52,18 +59,27 @@ class Problem(Response):
         super().__init__(msgspec.json.encode(content), status_code=status, headers=headers)
 
 
-async def refused(request: Request, error: Exception) -> Response:
+def problem_of(error: Refused) -> Problem:
     """The answer to a `Refused`."""
+    errors = error.errors
+    if error.field is not None and not errors:
+        errors = (FieldError(error.field, error.detail),)
+    headers = {"retry-after": "5"} if TITLES[error.code][0] in (429, 503) else None
+    return Problem(error.code, error.detail, errors, headers)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """`problem_of`, as Starlette calls it."""
     if not isinstance(error, Refused):
         raise error
-    return Problem(error.code, error.detail, error.errors)
+    return problem_of(error)
 
 
 async def http_error(request: Request, error: Exception) -> Response:
     """The answer where Starlette itself refuses: no such path, or no such method on it."""
     if not isinstance(error, HTTPException):
         raise error
-    code = _BY_STATUS.get(error.status_code, "internal_error")
+    code = BY_STATUS.get(error.status_code, "internal_error")
     details = {
         "not_found": f"there is nothing at {ascii(request.url.path)[1:-1]}",
         "method_not_allowed": f"{request.method} does not exist here; the Allow header says what does",

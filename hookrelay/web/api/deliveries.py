@@ -1,44 +1,140 @@
-"""`/v1/webhooks/:id/deliveries` and `/v1/deliveries/:id`: the history."""
+"""`/v1/deliveries` and `/v1/webhooks/:id/deliveries`: the history, and what people ask of it."""
 
 from typing import Any
 
-import msgspec
-from starlette.requests import Request
+from msgspec import Raw, structs
 from starlette.responses import Response
 
 from hookrelay import __version__
-from hookrelay.model import Event, Ids, Refused, Webhook
+from hookrelay.model import Event, Ids, Refused
+from hookrelay.model import Webhook as InForce
 from hookrelay.rules.sign import shown_headers
 from hookrelay.store import history
 from hookrelay.store.chains import BLOCKED_MS
 from hookrelay.units import format_time
-from hookrelay.web.api import paging
-from hookrelay.web.api.webhooks import find, json_answer
+from hookrelay.web.api import models
+from hookrelay.web.call import Call, json_answer
+from hookrelay.web.query import Query, listed
+
+FILTERS = ("limit", "cursor", "status", "type", "since", "until", "response_code")
+STATUSES = ("pending", "held", "succeeded", "failed", "cancelled")
 
 
-async def of_webhook(request: Request) -> Response:
-    """GET /v1/webhooks/:id/deliveries, newest first"""
-    webhook = find(request)
-    store = request.app.state.parts.store
-    kind = f"deliveries:{webhook.id}"
-    page = paging.asked(request, kind)
-    before = int(page.after) if page.after is not None else None
-    rows = await store.read(history.deliveries_of, webhook.seq, before, page.limit + 1)
-    data = [_shown(row, store.ids, webhook) for row in rows[: page.limit]]
-    last = str(rows[page.limit - 1].seq) if len(rows) > page.limit else None
-    return json_answer(paging.answer(data, kind, last))
+async def of_webhook(call: Call) -> Response:
+    """GET: the deliveries of one webhook, newest first"""
+    webhook = call.webhook()
+    query = call.query(*FILTERS)
+    return await _list(call, query, f"deliveries:{webhook.id}", history.Wanted(webhook=webhook.seq))
 
 
-async def one(request: Request) -> Response:
-    """GET /v1/deliveries/:id, with its attempts and its payload"""
-    parts = request.app.state.parts
-    key = parts.store.ids.seq("dlv", request.path_params["id"])
-    found = await parts.store.read(history.delivery, key[0]) if key is not None else None
-    if found is None or found[0].created_ms != key[1]:
-        raise Refused("not_found", "there is no delivery with this id: it may be past its retention")
-    row, event_row, attempts = found
-    ids = parts.store.ids
-    webhook = parts.catalog().by_seq.get(row.webhook)
+async def collection(call: Call) -> Response:
+    """GET: the deliveries of all webhooks, newest first; `?status=failed` are the dead letters"""
+    query = call.query(*FILTERS, "webhook", "event")
+    wanted = history.Wanted()
+    if (id := query.text("webhook")) is not None:
+        webhook = call.parts.catalog().by_id.get(id)
+        if webhook is None or not call.sees(webhook.tenant):
+            query.wrong("webhook", "there is no webhook with this id")
+        else:
+            wanted = history.Wanted(webhook=webhook.seq)
+    if (id := query.text("event")) is not None:
+        key = call.parts.store.ids.seq("evt", id)
+        if key is None:
+            query.wrong("event", "there is no event with this id")
+        else:
+            wanted = structs.replace(wanted, event=key[0])
+    return await _list(call, query, "deliveries", wanted)
+
+
+async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> Response:
+    limit, before = query.numbered_window(kind)
+    now_ms = call.now_ms()
+    status = query.word("status", STATUSES)
+    is_waiting = status in ("pending", "held")
+    wanted = structs.replace(
+        wanted,
+        state="pending" if is_waiting else status,
+        is_held=(status == "held") if is_waiting else None,
+        type=query.text("type"),
+        since_ms=query.moment("since", now_ms),
+        until_ms=query.moment("until", now_ms),
+        code=query.number("response_code", 100, 599),
+    )
+    query.done()
+    page = await call.deliveries(wanted, before, limit)
+    last = None if page.next is None else str(page.next)
+    return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], kind, last))
+
+
+async def one(call: Call) -> Response:
+    """GET: one delivery, with its attempts and its payload"""
+    call.query().done()
+    return json_answer(_whole(call, *await call.delivery()))
+
+
+async def retry(call: Call) -> Response:
+    """POST: one more attempt now"""
+    call.query().done()
+    row = (await call.delivery())[0]
+    await call.parts.redeliverer.retry(row)
+    return json_answer(await _now(call, row.seq), 202)
+
+
+async def cancel(call: Call) -> Response:
+    """POST: none any more"""
+    call.query().done()
+    row = (await call.delivery())[0]
+    await call.parts.redeliverer.cancel(row)
+    return json_answer(await _now(call, row.seq))
+
+
+async def _now(call: Call, seq: int) -> models.Delivery:
+    found = await call.parts.store.read(history.recent, [seq])
+    return show(found[0], call.parts.store.ids)
+
+
+async def one_delivery(call: Call, seq: int) -> models.Delivery:
+    """A delivery that the call has just brought about, whole."""
+    found = await call.parts.store.read(history.delivery, seq)
+    if found is None:
+        raise Refused("not_found", "there is no delivery with this id")
+    return _whole(call, *found)
+
+
+# --- how it is shown --------------------------------------------------------------------------------------------
+
+
+def show(row: history.DeliveryRow, ids: Ids) -> models.Delivery:
+    """A delivery as lists show it."""
+    is_held = row.state == "pending" and row.webhook_status != "active"
+    status: Any = "held" if is_held else row.state
+    return models.Delivery(
+        id=ids.make("dlv", row.created_ms, row.seq),
+        event_id=ids.make("evt", row.event_created_ms, row.event),
+        event_type=row.event_type,
+        webhook_id=row.webhook_id,
+        tenant=row.tenant,
+        status=status,
+        attempt_count=row.attempt_count,
+        response_code=row.response_code,
+        response_time_ms=None if row.duration_us is None else round(row.duration_us / 1000, 3),
+        error=_fault(row.error_code, row.error_detail),
+        next_attempt_at=None if is_held else _next_attempt(row),
+        created_at=format_time(row.created_ms),
+        completed_at=None if row.completed_ms is None else format_time(row.completed_ms),
+        test=bool(row.test),
+    )
+
+
+def _whole(
+    call: Call,
+    row: history.DeliveryRow,
+    event_row: history.EventRow,
+    data: bytes,
+    attempts: list[history.AttemptRow],
+) -> models.Delivery:
+    ids = call.parts.store.ids
+    webhook = call.parts.catalog().by_seq.get(row.webhook)
     event = Event(
         row.event,
         row.event_created_ms,
@@ -46,39 +142,17 @@ async def one(request: Request) -> Response:
         row.event_type,
         row.tenant,
         event_row.timestamp,
-        event_row.data,
+        data,
         event_row.ordering_key,
         event_row.traceparent,
         bool(row.test),
     )
-    return json_answer(
-        {
-            **_shown(row, ids, webhook),
-            "payload": msgspec.Raw(event.data),
-            "attempts": [_attempt(attempt, row, ids, event, webhook) for attempt in attempts],
-        }
-    )
+    shown = [_attempt(attempt, row, ids, event, webhook) for attempt in attempts]
+    return structs.replace(show(row, ids), payload=Raw(data), attempts=shown)
 
 
-def _shown(row: history.DeliveryRow, ids: Ids, webhook: Webhook | None) -> dict[str, Any]:
-    is_held = row.state == "pending" and webhook is not None and webhook.status != "active"
-    error = None if row.error_code is None else {"code": row.error_code, "detail": row.error_detail or ""}
-    return {
-        "id": ids.make("dlv", row.created_ms, row.seq),
-        "event_id": ids.make("evt", row.event_created_ms, row.event),
-        "event_type": row.event_type,
-        "webhook_id": row.webhook_id,
-        "tenant": row.tenant,
-        "status": "held" if is_held else row.state,
-        "attempt_count": row.attempt_count,
-        "response_code": row.response_code,
-        "response_time_ms": None if row.duration_us is None else round(row.duration_us / 1000, 3),
-        "error": error,
-        "next_attempt_at": None if is_held else _next_attempt(row),
-        "created_at": format_time(row.created_ms),
-        "completed_at": None if row.completed_ms is None else format_time(row.completed_ms),
-        "test": bool(row.test),
-    }
+def _fault(code: str | None, detail: str | None) -> models.Fault | None:
+    return None if code is None else models.Fault(code, detail or "")
 
 
 def _next_attempt(row: history.DeliveryRow) -> str | None:
@@ -89,24 +163,24 @@ def _next_attempt(row: history.DeliveryRow) -> str | None:
 
 
 def _attempt(
-    attempt: history.AttemptRow, row: history.DeliveryRow, ids: Ids, event: Event, webhook: Webhook | None
-) -> dict[str, Any]:
-    error = None if attempt.error_code is None else {"code": attempt.error_code, "detail": attempt.error_detail or ""}
-    return {
-        "id": ids.attempt(attempt.started_ms, row.seq, attempt.number),
-        "number": attempt.number,
-        "started_at": format_time(attempt.started_ms),
-        "duration_ms": round(attempt.duration_us / 1000, 3),
-        "response_code": attempt.response_code,
-        "response_headers": _fields(attempt.response_head),
+    attempt: history.AttemptRow, row: history.DeliveryRow, ids: Ids, event: Event, webhook: InForce | None
+) -> models.Attempt:
+    headers = None
+    if webhook is not None:
+        headers = shown_headers(webhook, __version__, event, attempt.number, attempt.started_ms)
+    return models.Attempt(
+        id=ids.attempt(attempt.started_ms, row.seq, attempt.number),
+        number=attempt.number,
+        started_at=format_time(attempt.started_ms),
+        duration_ms=round(attempt.duration_us / 1000, 3),
+        response_code=attempt.response_code,
+        response_headers=_fields(attempt.response_head),
         # no head, no answer: its body is none rather than an empty one
-        "response_body": (attempt.response_body or b"").decode("utf-8", "replace") if attempt.response_head else None,
-        "request_headers": None
-        if webhook is None
-        else shown_headers(webhook, __version__, event, attempt.number, attempt.started_ms),
-        "remote_address": attempt.remote_address,
-        "error": error,
-    }
+        response_body=(attempt.response_body or b"").decode("utf-8", "replace") if attempt.response_head else None,
+        request_headers=headers,
+        remote_address=attempt.remote_address,
+        error=_fault(attempt.error_code, attempt.error_detail),
+    )
 
 
 def _fields(head: bytes | None) -> dict[str, str] | None:

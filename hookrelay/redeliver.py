@@ -1,0 +1,137 @@
+"""Deliveries that people ask for: a test event, one more attempt, many made anew, or none any more.
+
+All of it obeys what every delivery obeys; none of it counts towards disabling a webhook.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import trio
+from msgspec import Struct
+
+from hookrelay.deliver import Deliverer, Outside
+from hookrelay.dispatch import Dispatcher
+from hookrelay.model import Event, Refused, Webhook
+from hookrelay.registry import Registry
+from hookrelay.store import history, redeliver
+from hookrelay.store.db import Store
+from hookrelay.units import format_time
+
+STEP = 500
+"""Deliveries that one transaction changes: so many delay nobody's commit."""
+LOOKED_AT = 2000
+"""Deliveries that one look at the history takes in."""
+WITHIN_S = 5.0
+"""How long a test waits for the webhook's limits to leave room for it."""
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """Which deliveries of a webhook are made anew: those that ended so, of events accepted in [since, until)."""
+
+    since_ms: int
+    until_ms: int
+    states: tuple[str, ...] = ("failed",)
+    type: str | None = None
+
+
+class Redeliverer:
+    """What people ask of deliveries."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        outside: Callable[[], Outside],
+        wall: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._outside = outside
+        self._wall = wall
+
+    async def test(self, webhook: Webhook, type: str, data: bytes) -> int:
+        """Send a test event: one attempt now, within all limits, whatever becomes of it. The delivery's number.
+
+        `data` is JSON text. Refused where the limits leave no room for it.
+        """
+        outside = self._outside()
+        event_seq, seq = self._store.take_numbers(1)
+        now_ms = self._now_ms()
+        id = self._store.ids.make("evt", now_ms, event_seq)
+        event = Event(event_seq, now_ms, id, type, webhook.tenant, format_time(now_ms), data, test=True)
+        async with self._dispatcher.visit(webhook, WITHIN_S) as poster:
+            deliverer = Deliverer(webhook, outside)
+            with trio.CancelScope(deadline=trio.current_time() + webhook.timeout_s) as scope:
+                outcome = await deliverer.attempt(event, 1, poster, scope)
+            if scope.cancelled_caught:
+                outcome = poster.timed_out()
+        await self._store.change(redeliver.insert_test, event, webhook.seq, seq, outcome)
+        outside.feed.tell_event()
+        outside.feed.tell_delivery(webhook.seq, seq)
+        return seq
+
+    async def retry(self, delivery: history.DeliveryRow) -> None:
+        """Have one more attempt made now. Refused("conflict") where there can be none."""
+        if delivery.test:
+            raise Refused("conflict", "a test is one attempt: send another test instead")
+        webhook = self._registry.catalog.by_seq.get(delivery.webhook)
+        if webhook is None:
+            raise Refused("conflict", "its webhook is deleted: there is nowhere to send it")
+        now_ms = self._now_ms()
+        asked = await self._store.change(redeliver.retry, delivery.seq, now_ms, len(webhook.delays) - 1)
+        self._dispatcher.expect(webhook.seq, int(asked.state != "pending"), now_ms)
+        self._outside().feed.tell_delivery(webhook.seq, delivery.seq)
+
+    async def cancel(self, delivery: history.DeliveryRow) -> None:
+        """Call it off; an attempt in flight goes on to its end. Refused("conflict") where it has ended already."""
+        webhook = self._registry.catalog.by_seq.get(delivery.webhook)
+        is_ordered = webhook is not None and webhook.ordered
+        now_ms = self._now_ms()
+        asked = await self._store.change(partial(redeliver.cancel, is_ordered=is_ordered), delivery.seq, now_ms)
+        if asked.state != "pending":
+            raise Refused("conflict", f"the delivery has ended already: it is {asked.state}")
+        self._dispatcher.drop(delivery.webhook, delivery.seq)
+        if asked.due_ms is not None:
+            self._dispatcher.expect(delivery.webhook, 0, asked.due_ms)
+        self._outside().feed.tell_delivery(delivery.webhook, delivery.seq)
+
+    async def replay(self, webhook: Webhook, wanted: Replay, *, dry_run: bool) -> int:
+        """Have what matches made anew, each with its webhook's whole schedule; how many that is. `dry_run`: only that.
+
+        A delivery that is being made anew no longer matches: asked for twice, nothing goes out twice.
+        """
+        count = 0
+        for state in wanted.states:
+            look = history.Wanted(
+                webhook=webhook.seq,
+                state=state,
+                type=wanted.type,
+                since_ms=wanted.since_ms,
+                until_ms=wanted.until_ms,
+            )
+            above: int | None = 0
+            while above is not None:
+                found, above = await self._store.read(history.numbers, look, above, LOOKED_AT)
+                count += len(found) if dry_run else await self._replay(webhook, found)
+        return count
+
+    async def _replay(self, webhook: Webhook, numbers: list[int]) -> int:
+        total = 0
+        for start in range(0, len(numbers), STEP):
+            now_ms = self._now_ms()
+            # changed or deleted meanwhile: what is left of it is the registry's
+            known = self._registry.catalog.by_seq.get(webhook.seq)
+            if known is None:
+                raise Refused("not_found", "there is no webhook with this id: it has just been deleted")
+            count = await self._store.change(
+                partial(redeliver.replay, is_ordered=known.ordered), numbers[start : start + STEP], now_ms
+            )
+            total += count
+            if count:
+                self._dispatcher.expect(webhook.seq, count, now_ms)
+        return total
+
+    def _now_ms(self) -> int:
+        return int(self._wall() * 1000)

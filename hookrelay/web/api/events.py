@@ -1,0 +1,110 @@
+"""`/v1/events` and `/v1/event-types`: events in over HTTP, and what was accepted."""
+
+import msgspec
+from msgspec import UNSET, Raw, structs
+from starlette.responses import Response
+
+from hookrelay.ingest import Adapt
+from hookrelay.model import Ids, Refused, Submission
+from hookrelay.store import history
+from hookrelay.units import format_time
+from hookrelay.web import body
+from hookrelay.web.api import deliveries, models
+from hookrelay.web.api.webhooks import check_idempotency_key
+from hookrelay.web.call import Call, json_answer
+from hookrelay.web.query import listed
+
+DELIVERIES_SHOWN = 250
+
+
+async def submit(call: Call) -> Response:
+    """POST: one event as JSON, or many as NDJSON"""
+    call.query().done()
+    content = await body.read_bytes(call.request, body.JSON, body.NDJSON)
+    key = call.request.headers.get("idempotency-key")
+    if key is not None:
+        check_idempotency_key(key)
+    tenant = call.tenant()
+
+    def adapt(submission: Submission) -> Submission:
+        if key is not None:
+            if submission.idempotency_key not in (None, key):
+                raise Refused("invalid_event", "the header Idempotency-Key says otherwise", "idempotency_key")
+            submission = structs.replace(submission, idempotency_key=key)
+        if tenant is None or submission.tenant == tenant:
+            return submission
+        if submission.tenant != "default":
+            raise Refused("forbidden", "the event is of another tenant than the key, or than ?tenant=", "tenant")
+        return structs.replace(submission, tenant=tenant)
+
+    if body.media_type(call.request) == body.NDJSON and content:
+        return await _submit_many(call, content, adapt, has_key=key is not None)
+    limit = call.parts.ingest.limits.max_size
+    answer = await call.parts.ingest.take([content.strip() if len(content) <= limit else None], adapt)
+    said = msgspec.json.decode(answer)
+    if (error := said.get("error")) is not None:
+        raise Refused(error["code"], error["detail"], error.get("field"))
+    return json_answer(said, 202)
+
+
+async def _submit_many(call: Call, content: bytes, adapt: Adapt, *, has_key: bool) -> Response:
+    if has_key:
+        raise Refused(
+            "invalid_field", "one key cannot stand for many events: give each line an idempotency_key of its own",
+            field="Idempotency-Key",
+        )  # fmt: skip
+    limit = call.parts.ingest.limits.max_size
+    lines = [line if len(line) <= limit else None for line in content.split(b"\n") if line.strip()]
+    answer = await call.parts.ingest.take(lines, adapt) if lines else b""
+    return Response(answer, media_type=body.NDJSON, headers={"cache-control": "no-store"})
+
+
+async def collection(call: Call) -> Response:
+    """GET: the events, newest first"""
+    query = call.query("limit", "cursor", "type", "since", "until")
+    limit, before = query.numbered_window("events")
+    now_ms = call.now_ms()
+    between = (query.moment("since", now_ms), query.moment("until", now_ms))
+    query.done()
+    page = await call.events(query.text("type"), between, before, limit)
+    last = None if page.next is None else str(page.next)
+    return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], "events", last))
+
+
+async def one(call: Call) -> Response:
+    """GET: one event, with its data and its deliveries"""
+    call.query().done()
+    row, data, count, rows = await call.event(DELIVERIES_SHOWN)
+    ids = call.parts.store.ids
+    found = [deliveries.show(each, ids) for each in rows]
+    return json_answer(structs.replace(show(row, ids), data=Raw(data), delivery_count=count, deliveries=found))
+
+
+async def types(call: Call) -> Response:
+    """GET: the catalogue of event types"""
+    call.query().done()
+    return json_answer(
+        [
+            models.EventType(
+                each.name,
+                each.description,
+                UNSET if each.schema is None else each.schema_text,
+                UNSET if each.example is None else each.example,
+            )
+            for each in call.parts.config().event_types
+        ]
+    )
+
+
+def show(row: history.EventRow, ids: Ids) -> models.Event:
+    """An event as lists show it."""
+    return models.Event(
+        id=ids.make("evt", row.created_ms, row.seq),
+        type=row.type,
+        tenant=row.tenant,
+        timestamp=row.timestamp,
+        idempotency_key=row.idempotency_key,
+        ordering_key=row.ordering_key,
+        test=bool(row.test),
+        created_at=format_time(row.created_ms),
+    )

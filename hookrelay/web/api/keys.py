@@ -1,0 +1,79 @@
+"""`/v1/keys`: who may call over TCP."""
+
+from typing import Any
+
+from msgspec import structs
+from starlette.responses import Response
+
+from hookrelay.model import FieldError
+from hookrelay.rules.webhook import is_tenant
+from hookrelay.rules.wording import got, shown
+from hookrelay.store.keys import KeyRow
+from hookrelay.units import format_time
+from hookrelay.web import body
+from hookrelay.web.api import models
+from hookrelay.web.call import Call, json_answer
+from hookrelay.web.keyring import EVERYBODY
+from hookrelay.web.query import listed
+
+ROLES = ("admin", "manage", "submit", "read")
+_NAME_MOST = 128
+
+
+async def collection(call: Call) -> Response:
+    """GET: the keys, by id; never themselves"""
+    query = call.query("limit", "cursor")
+    window = query.window("keys")
+    query.done()
+    found = []
+    for row in call.keys(window.after):
+        found.append(row)
+        if len(found) > window.limit:
+            break
+    rows = found[: window.limit]
+    return json_answer(listed([show(row) for row in rows], "keys", rows[-1].id if len(found) > window.limit else None))
+
+
+async def create(call: Call) -> Response:
+    """POST: a new key; it is in the answer, and nowhere else"""
+    call.query().done()
+    values = await body.read_object(call.request)
+    errors: list[FieldError] = []
+    body.check_known(values, models.KeyWish.__struct_fields__, errors)
+    tenant, role, name = values.get("tenant", call.tenant()), values.get("role"), values.get("name", "")
+    if tenant is None:
+        errors.append(FieldError("tenant", 'is missing: a tenant such as "acme", or "*" for all of them'))
+    elif not isinstance(tenant, str) or (tenant != EVERYBODY and not is_tenant(tenant)):
+        what = shown(tenant) if isinstance(tenant, str) else got(tenant)
+        errors.append(FieldError("tenant", f'{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -, or "*" for all'))
+    if role not in ROLES:
+        what = "is missing" if "role" not in values else f"{shown(role)} is no role"
+        errors.append(FieldError("role", f"{what}: write one of {', '.join(ROLES)}"))
+    if not isinstance(name, str) or len(name) > _NAME_MOST:
+        errors.append(FieldError("name", f'text of at most {_NAME_MOST} characters, such as "the booking app"'))
+    body.refuse(errors)
+    call.check_key_tenant(str(tenant))
+    word: Any = role
+    row, text = await call.parts.keyring.make(call.parts.config().api.key_prefix, str(tenant), word, name)
+    return json_answer(structs.replace(show(row), key=text), 201, {"location": f"/v1/keys/{row.id}"})
+
+
+async def revoke(call: Call) -> Response:
+    """DELETE: from now on it opens nothing"""
+    call.query().done()
+    await call.parts.keyring.revoke(call.key())
+    return Response(status_code=204)
+
+
+def show(row: KeyRow) -> models.Key:
+    """A key as the API shows it."""
+    role: Any = row.role
+    return models.Key(
+        id=row.id,
+        tenant=row.tenant,
+        role=role,
+        name=row.name,
+        hint=row.hint,
+        created_at=format_time(row.created_ms),
+        last_used_at=None if row.last_used_ms is None else format_time(row.last_used_ms),
+    )

@@ -1,0 +1,441 @@
+"""The OpenAPI 3.1 document: made from the models that requests are read with and answers are written from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from hookrelay import __version__
+from hookrelay.model import WebhookFields
+from hookrelay.rules.webhook_texts import EVENT_TYPE
+from hookrelay.web.api import models
+from hookrelay.web.problems import TITLES
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_TENANT: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": ["acme"]}
+_TYPE: dict[str, Any] = {
+    "type": "string",
+    "pattern": f"^{EVENT_TYPE.pattern}$",
+    "maxLength": 128,
+    "examples": ["booking.created"],
+}
+_MOMENT: dict[str, Any] = {
+    "type": "string",
+    "description": "An RFC 3339 time, or how long ago, such as `24h`.",
+    "examples": ["2026-02-26T10:00:00Z", "24h"],
+}
+
+_PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # name: where, what for, schema
+    "tenant": ("query", "Whose; only an administrator of all tenants may name another than its own.", _TENANT),
+    "limit": ("query", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": 250, "default": 50}),
+    "cursor": ("query", "`next_cursor` of the page before. A page may be short, or empty, before the last.", _TEXT),
+    "status": ("query", "Only these.", {"enum": ["pending", "held", "succeeded", "failed", "cancelled"]}),
+    "webhook_status": ("query", "Only these.", {"enum": ["active", "paused", "disabled"]}),
+    "type": ("query", "Only events of this type.", _TYPE),
+    "since": ("query", "Accepted then or later.", _MOMENT),
+    "until": ("query", "Accepted before then.", _MOMENT),
+    "response_code": ("query", "Only with this status.", {"type": "integer", "minimum": 100, "maximum": 599}),
+    "webhook": ("query", "Only of this webhook.", _TEXT),
+    "event": ("query", "Only of this event.", _TEXT),
+    "q": ("query", "Only webhooks with this text in id, URL or description.", _TEXT),
+    "include_waiting": ("query", "Also tell what waits.", {"enum": ["waiting"]}),
+    "include": ("query", "`events`, `deliveries`, or both with a comma between.", _TEXT),
+    "types": ("query", "Types and prefixes, with commas between: `booking.*,payment.failed`.", _TEXT),
+    "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", _TEXT),
+    "id": ("path", "", _TEXT),
+    "If-Match": ("header", "The ETag that the webhook must have; else 412.", _TEXT),
+    "If-None-Match": ("header", "The ETag that is known; then 304.", _TEXT),
+    "Idempotency-Key": ("header", "The same request again makes nothing new.", {"type": "string", "maxLength": 255}),
+    "Last-Event-ID": ("header", "Go on behind this event.", _TEXT),
+}
+_NAMES = {"webhook_status": "status", "include_waiting": "include"}
+_PAGE = ("limit", "cursor", "tenant")
+_FILTERS = ("status", "type", "since", "until", "response_code")
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one path."""
+
+    path: str
+    method: str
+    name: str
+    """`operationId`"""
+    tag: str
+    summary: str
+    description: str = ""
+    parameters: Sequence[str] = ("tenant",)
+    body: str | None = None
+    """A schema's name."""
+    patch: bool = False
+    status: int = 200
+    answer: str | None = None
+    """A schema's name; `[X]` is a list of them, `X[]` an array; None: no body."""
+    media: str = "application/json"
+    problems: Sequence[int] = ()
+    """Beside 401, 403 and 422, which nearly all have."""
+    is_open: bool = False
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        path="/v1/webhooks", method="get", name="listWebhooks", tag="Webhooks", summary="List webhooks",
+        parameters=(*_PAGE, "webhook_status", "q"), answer="[Webhook]",
+    ),
+    Operation(
+        path="/v1/webhooks", method="post", name="createWebhook", tag="Webhooks", summary="Make a webhook",
+        description="The answer holds the secret that signs its requests: it is shown this once.",
+        parameters=("tenant", "Idempotency-Key"), body="WebhookFields", status=201, answer="Webhook", problems=(409,),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}", method="get", name="getWebhook", tag="Webhooks", summary="Show a webhook",
+        parameters=("id", "tenant", "include_waiting", "If-None-Match"), answer="Webhook", problems=(404,),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}", method="patch", name="updateWebhook", tag="Webhooks", summary="Change a webhook",
+        description="A JSON merge patch (RFC 7396): null sets a field back to its default. `status` pauses a webhook"
+        " or makes it active again; then what was held is delivered, or cancelled with `held` = `discard`.",
+        parameters=("id", "tenant", "If-Match"), body="WebhookPatch", patch=True, answer="Webhook",
+        problems=(404, 409, 412),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}", method="delete", name="deleteWebhook", tag="Webhooks", summary="Delete a webhook",
+        description="What waits is cancelled; the history stays until its retention ends.",
+        parameters=("id", "tenant", "If-Match"), status=204, problems=(404, 409, 412),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}/test", method="post", name="testWebhook", tag="Webhooks", summary="Send a test event",
+        description="One attempt now, answered with all that was exchanged, whatever the receiver said.",
+        parameters=("id", "tenant"), body="TrialWish", answer="Delivery", problems=(404,),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}/rotate-secret", method="post", name="rotateSecret", tag="Webhooks",
+        summary="Give a webhook another secret",
+        description="The secret before signs beside it until the overlap ends.",
+        parameters=("id", "tenant", "If-Match"), body="RotateWish", answer="Webhook", problems=(404, 409, 412),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}/deliveries", method="get", name="listDeliveriesOfWebhook", tag="Deliveries",
+        summary="List a webhook's deliveries", description="Newest first.",
+        parameters=("id", *_PAGE, *_FILTERS), answer="[Delivery]", problems=(404,),
+    ),
+    Operation(
+        path="/v1/webhooks/{id}/replay", method="post", name="replay", tag="Deliveries",
+        summary="Make past deliveries anew", description="With `dry_run` nothing happens but counting.",
+        parameters=("id", "tenant"), body="ReplayWish", answer="Replayed", problems=(404,),
+    ),
+    Operation(
+        path="/v1/deliveries", method="get", name="listDeliveries", tag="Deliveries", summary="List deliveries",
+        description="Newest first; `status=failed` are the dead letters.",
+        parameters=(*_PAGE, *_FILTERS, "webhook", "event"), answer="[Delivery]",
+    ),
+    Operation(
+        path="/v1/deliveries/{id}", method="get", name="getDelivery", tag="Deliveries", summary="Show a delivery",
+        description="With its payload and every attempt.",
+        parameters=("id", "tenant"), answer="Delivery", problems=(404,),
+    ),
+    Operation(
+        path="/v1/deliveries/{id}/retry", method="post", name="retryDelivery", tag="Deliveries",
+        summary="Try a delivery again now", description="One that has ended gets one attempt.",
+        parameters=("id", "tenant"), status=202, answer="Delivery", problems=(404, 409),
+    ),
+    Operation(
+        path="/v1/deliveries/{id}/cancel", method="post", name="cancelDelivery", tag="Deliveries",
+        summary="Call a delivery off", parameters=("id", "tenant"), answer="Delivery", problems=(404, 409),
+    ),
+    Operation(
+        path="/v1/events", method="get", name="listEvents", tag="Events", summary="List events",
+        description="Newest first.", parameters=(*_PAGE, "type", "since", "until"), answer="[Event]",
+    ),
+    Operation(
+        path="/v1/events", method="post", name="submitEvent", tag="Events", summary="Submit an event",
+        description="It is on disk before it is answered. With `application/x-ndjson` every line is an event, and the"
+        " answer (200) has a line for each.",
+        parameters=("tenant", "Idempotency-Key"), body="Submission", status=202, answer="Accepted",
+        problems=(409, 413, 503),
+    ),
+    Operation(
+        path="/v1/events/{id}", method="get", name="getEvent", tag="Events", summary="Show an event",
+        description="With its data and its deliveries.", parameters=("id", "tenant"), answer="Event", problems=(404,),
+    ),
+    Operation(
+        path="/v1/events/stream", method="get", name="streamEvents", tag="Events", summary="Watch what happens",
+        description="Server-sent events: `event` for each new event, `delivery` after each attempt.",
+        parameters=("tenant", "types", "include", "webhook", "last_event_id", "Last-Event-ID"), answer="Stream",
+        media="text/event-stream", problems=(429,),
+    ),
+    Operation(
+        path="/v1/event-types", method="get", name="listEventTypes", tag="Events", summary="List the event types",
+        answer="EventType[]",
+    ),
+    Operation(
+        path="/v1/keys", method="get", name="listKeys", tag="Keys", summary="List keys", parameters=_PAGE,
+        answer="[Key]",
+    ),
+    Operation(
+        path="/v1/keys", method="post", name="createKey", tag="Keys", summary="Make a key",
+        description="The answer holds the key: it is shown this once.", body="KeyWish", status=201, answer="Key",
+    ),
+    Operation(
+        path="/v1/keys/{id}", method="delete", name="revokeKey", tag="Keys", summary="Revoke a key",
+        parameters=("id", "tenant"), status=204, problems=(404,),
+    ),
+    Operation(
+        path="/v1/status", method="get", name="getStatus", tag="Operation", summary="Show how the daemon does",
+        description="Takes an administrator of all tenants.", answer="Status",
+    ),
+    Operation(
+        path="/-/reload", method="post", name="reload", tag="Operation", summary="Read the files again",
+        description="All of it applies or, after any mistake, none. Takes an administrator of all tenants.",
+        answer="Reloaded",
+    ),
+    Operation(
+        path="/metrics", method="get", name="getMetrics", tag="Operation", summary="Prometheus metrics",
+        parameters=(), answer="Text", media="text/plain", is_open=True,
+    ),
+    Operation(
+        path="/-/healthy", method="get", name="isHealthy", tag="Operation", summary="Does the process answer?",
+        parameters=(), answer="Text", media="text/plain", is_open=True,
+    ),
+    Operation(
+        path="/-/ready", method="get", name="isReady", tag="Operation", summary="Does it take events?",
+        description="503 while it starts, stops, or cannot write its store.",
+        parameters=(), answer="Text", media="text/plain", is_open=True,
+    ),
+)  # fmt: skip
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "hookrelay",
+            "version": __version__,
+            "description": "Webhooks, their deliveries, and the events that they are made of.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key of the API."}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "Done."}
+    if operation.answer is not None:
+        answer["content"] = {operation.media: {"schema": _answer(operation.answer)}}
+    responses = {str(operation.status): answer}
+    if operation.name == "submitEvent":
+        responses["200"] = {"description": "A line for each line.", "content": {"application/x-ndjson": {"schema": {}}}}
+    if "If-None-Match" in operation.parameters:
+        responses["304"] = {"description": "It is as it was."}
+    refusals = set(operation.problems)
+    if operation.body is not None:
+        refusals |= {400, 413, 415}
+    if not operation.is_open:
+        refusals |= {401, 403, 421, 422, 429, 503}
+    for status in sorted(refusals):
+        responses[str(status)] = _problem(status)
+    if operation.name == "isReady":
+        responses["503"] = {**answer, "description": "Not ready."}
+    told: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": [_parameter(name) for name in operation.parameters],
+        "responses": responses,
+    }
+    if operation.description:
+        told["description"] = operation.description
+    if operation.is_open:
+        told["security"] = []
+    if operation.body is not None:
+        schema = {"$ref": f"#/components/schemas/{operation.body}"}
+        types = ["application/json", *(["application/merge-patch+json"] if operation.patch else [])]
+        content: dict[str, Any] = {type: {"schema": schema} for type in types}
+        if operation.name == "submitEvent":
+            content["application/x-ndjson"] = {"schema": {}}
+        is_needed = operation.body in ("WebhookFields", "KeyWish", "ReplayWish", "Submission")
+        told["requestBody"] = {"required": is_needed, "content": content}
+    return told
+
+
+def _answer(name: str) -> dict[str, Any]:
+    if name.startswith("["):
+        rows = {"type": "array", "items": _reference(name[1:-1])}
+        return {
+            "type": "object",
+            "properties": {"data": rows, "next_cursor": {"type": ["string", "null"]}},
+            "required": ["data", "next_cursor"],
+        }
+    if name.endswith("[]"):
+        return {"type": "array", "items": _reference(name[:-2])}
+    if name in ("Text", "Stream"):
+        return {"type": "string"}
+    return _reference(name)
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _parameter(key: str) -> dict[str, Any]:
+    where, text, schema = _PARAMETERS[key]
+    told = {"name": _NAMES.get(key, key), "in": where, "required": where == "path", "schema": schema}
+    return {**told, "description": text} if text else told
+
+
+def _problem(status: int) -> dict[str, Any]:
+    titles = [title for code, (each, title) in TITLES.items() if each == status]
+    return {
+        "description": "; ".join(titles) + ".",
+        "content": {"application/problem+json": {"schema": _reference("Problem")}},
+    }
+
+
+# --- schemas ----------------------------------------------------------------------------------------------------
+
+_EVENTS: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 1000,
+    "uniqueItems": True,
+    "items": {"type": "string", "pattern": r"^(\*|[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*(\.\*)?)$", "maxLength": 128},
+    "examples": [["booking.created", "payment.*"]],
+}
+_FIELDS: Mapping[str, dict[str, Any]] = {
+    "url": {"format": "uri", "pattern": "^https?://", "examples": ["https://example.com/hooks"]},
+    "events": _EVENTS,
+    "description": {"maxLength": 1024},
+    "tenant": _TENANT,
+    "rate_limit": {"examples": ["10/s", "600/m", "10/s burst 50"]},
+    "max_in_flight": {"examples": [8]},
+    "timeout": {"examples": ["30s"]},
+    "retry": {"examples": [["5s", "5m", "2h"], "exponential(1s, 2, 1h, 12)"]},
+    "headers": {"examples": [{"x-source": "bookings"}]},
+    "metadata": {"examples": [{"team": "billing"}]},
+    "secret": {"examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
+}
+
+
+def _schemas() -> dict[str, Any]:
+    types = (
+        WebhookFields,
+        models.Webhook,
+        models.Delivery,
+        models.Event,
+        models.EventType,
+        models.Key,
+        models.KeyWish,
+        models.TrialWish,
+        models.RotateWish,
+        models.ReplayWish,
+        models.Replayed,
+        models.Accepted,
+    )
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    fields = schemas["WebhookFields"]["properties"]
+    for name, more in _FIELDS.items():
+        fields[name] |= more
+    patch = {name: _nullable(schema) for name, schema in fields.items() if name not in ("secret", "tenant")}
+    patch |= {"status": {"enum": ["active", "paused"]}, "held": {"enum": ["deliver", "discard"]}}
+    schemas["WebhookPatch"] = {
+        "title": "WebhookPatch",
+        "description": "What is to change; null sets a field back to its default.",
+        "type": "object",
+        "properties": patch,
+        "required": [],
+        "additionalProperties": False,
+    }
+    for name in ("since", "until"):
+        schemas["ReplayWish"]["properties"][name] |= {"examples": _MOMENT["examples"]}
+    schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"]}
+    schemas["KeyWish"]["properties"]["tenant"] |= {"examples": ["acme", "*"]}
+    return {**schemas, **_WRITTEN}
+
+
+def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in schema.items() if name != "default"}
+    if isinstance(told.get("type"), str):
+        return {**told, "type": [told["type"], "null"]}
+    return told
+
+
+_WRITTEN: dict[str, Any] = {
+    "Submission": {
+        "title": "Submission",
+        "description": "One event.",
+        "type": "object",
+        "properties": {
+            "type": _TYPE,
+            "data": {"description": "Any JSON; its bytes are delivered as they are.", "examples": [{"booking": 7}]},
+            "tenant": _TENANT,
+            "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+            "timestamp": {"type": "string", "format": "date-time", "description": "When it happened; default now."},
+            "ordering_key": {"type": "string", "minLength": 1, "maxLength": 255},
+            "traceparent": {"type": "string", "description": "W3C trace context."},
+        },
+        "required": ["type", "data"],
+        "additionalProperties": False,
+    },
+    "Problem": {
+        "title": "Problem",
+        "description": "What is wrong and what would be right (RFC 9457).",
+        "type": "object",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"type": "string", "enum": list(TITLES)},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+                    "required": ["field", "detail"],
+                },
+            },
+        },
+        "required": ["type", "title", "status", "detail", "code", "errors"],
+    },
+    "Reloaded": {
+        "title": "Reloaded",
+        "type": "object",
+        "properties": {"reloaded": {"type": "boolean"}, "webhooks": {"type": "integer"}},
+        "required": ["reloaded", "webhooks"],
+    },
+    "Status": {
+        "title": "Status",
+        "description": "How the daemon does; counters run since its start.",
+        "type": "object",
+        "properties": {
+            "version": {"type": "string"},
+            "ready": {"type": "boolean"},
+            "started_at": {"type": "string", "format": "date-time"},
+            "trouble": {"type": ["string", "null"]},
+            "pending": {"type": "integer"},
+            "held": {"type": "integer"},
+            "in_flight": {"type": "integer"},
+            "oldest_due_seconds": {"type": "number"},
+            "open_connections": {"type": "integer"},
+            "webhooks": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "events": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "deliveries": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "attempts": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "store": {"type": "object"},
+            "reload": {"type": "object"},
+            "disabled": {"type": "array", "items": {"type": "object"}},
+            "behind": {"type": "array", "items": {"type": "object"}},
+        },
+        "required": ["version", "ready", "trouble", "pending", "held"],
+    },
+}

@@ -1,0 +1,63 @@
+"""`/v1/status`, `/-/reload`, `/metrics` and health: what operators ask."""
+
+import trio
+from starlette.responses import PlainTextResponse, Response
+
+from hookrelay import __version__
+from hookrelay.model import FieldError, Refused
+from hookrelay.web.call import Call, json_answer
+
+
+async def status(call: Call) -> Response:
+    """GET: how the daemon does, on one page"""
+    call.query().done()
+    _check_operator(call)
+    metrics = call.parts.metrics
+    return json_answer(
+        {
+            "version": __version__,
+            "ready": call.parts.is_ready(),
+            **call.parts.health(),
+            "in_flight": metrics.in_flight,
+            "events": dict(metrics.events),
+            "deliveries": dict(metrics.deliveries),
+            "attempts": dict(metrics.attempts),
+        }
+    )
+
+
+async def reload(call: Call) -> Response:
+    """POST: read all files again"""
+    call.query().done()
+    _check_operator(call)
+    mistakes = await call.parts.reload()
+    if mistakes:
+        raise Refused(
+            "invalid_configuration",
+            "the old configuration stays in force: errors says what to mend",
+            errors=[FieldError(*mistake) for mistake in mistakes],
+        )
+    return json_answer({"reloaded": True, "webhooks": len(call.parts.catalog().by_seq)})
+
+
+def _check_operator(call: Call) -> None:
+    if call.caller.tenant is not None:
+        raise Refused("forbidden", 'this takes a key with the role admin for all tenants ("*")')
+
+
+async def metrics(call: Call) -> Response:
+    """GET: Prometheus text"""
+    text = await trio.to_thread.run_sync(call.parts.metrics.render)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def healthy(call: Call) -> Response:
+    """GET: whether the process answers"""
+    return PlainTextResponse("ok\n")
+
+
+async def ready(call: Call) -> Response:
+    """GET: whether it takes events"""
+    if call.parts.is_ready():
+        return PlainTextResponse("ready\n")
+    return PlainTextResponse("not ready: starting, stopping, or the store cannot be written\n", status_code=503)

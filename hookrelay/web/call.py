@@ -1,0 +1,198 @@
+"""One call of the API, and all that its caller may see of the house.
+
+Tenants are kept apart here and nowhere else: routes get webhooks, deliveries, events and keys by way of a `Call`, which
+knows whose they may be.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hookrelay.config.settings import Config
+from hookrelay.editor import Editor
+from hookrelay.feed import Feed
+from hookrelay.ingest import Ingest
+from hookrelay.model import Refused, Webhook
+from hookrelay.redeliver import Redeliverer
+from hookrelay.rules.match import Catalog
+from hookrelay.rules.webhook import is_tenant
+from hookrelay.rules.wording import shown
+from hookrelay.store import history
+from hookrelay.store.db import Store
+from hookrelay.store.keys import KeyRow
+from hookrelay.telemetry.metrics import Metrics
+from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
+from hookrelay.web.problems import problem_of
+from hookrelay.web.query import Query
+
+Roles = frozenset[Role]
+READERS: Roles = frozenset({"admin", "manage", "read"})
+MANAGERS: Roles = frozenset({"admin", "manage"})
+SUBMITTERS: Roles = frozenset({"admin", "submit"})
+ANYONE: Roles = frozenset({"admin", "manage", "read", "submit"})
+ADMINISTRATORS: Roles = frozenset({"admin"})
+OPEN = None
+"""Also without a key."""
+
+
+class Parts(Struct, frozen=True):
+    """What the routes work on. Callables where a reload replaces the value."""
+
+    store: Store
+    catalog: Callable[[], Catalog]
+    editor: Editor
+    redeliverer: Redeliverer
+    ingest: Ingest
+    keyring: Keyring
+    feed: Feed
+    metrics: Metrics
+    config: Callable[[], Config]
+    is_ready: Callable[[], bool]
+    reload: Callable[[], Awaitable[list[tuple[str, str]]]]
+    """Read the files again: the mistakes, as pairs of place and detail; none where it all applies now."""
+    health: Callable[[], dict[str, Any]]
+    """What `/v1/status` says beside the numbers of `metrics`."""
+    waiting: Callable[[Webhook], dict[str, Any]]
+    """How many deliveries wait for a webhook, and what for."""
+
+
+class Call:
+    """One request of an authorised caller."""
+
+    def __init__(self, request: Request, parts: Parts, caller: Caller) -> None:
+        self.request = request
+        self.parts = parts
+        self.caller = caller
+
+    def query(self, *known: str) -> Query:
+        """The parameters; `tenant` is always known, and read by `tenant`."""
+        return Query(self.request.query_params, ("tenant", *known))
+
+    def tenant(self) -> str | None:
+        """Whose things are meant: the key's tenant, or the one that an administrator names; None for all.
+
+        Refused where a key of one tenant names another.
+        """
+        return self.allowed_tenant(self.request.query_params.get("tenant"))
+
+    def allowed_tenant(self, asked: str | None) -> str | None:
+        """The same for a tenant that the caller named elsewhere."""
+        if asked is not None and not is_tenant(asked):
+            raise Refused(
+                "invalid_field", f"{shown(asked)} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -", field="tenant"
+            )
+        own = self.caller.tenant
+        if own is not None and asked not in (None, own):
+            raise Refused("forbidden", "the key belongs to another tenant than the one that is named", field="tenant")
+        return own if own is not None else asked
+
+    def sees(self, tenant: str) -> bool:
+        """Whether things of this tenant are there for this call."""
+        mine = self.tenant()
+        return mine is None or mine == tenant
+
+    def webhooks(self, after: str | None) -> Iterator[Webhook]:
+        """The webhooks that are there for this call, by id, from the first beyond `after`."""
+        return self.parts.catalog().after(self.tenant(), after)
+
+    def webhook(self) -> Webhook:
+        """The webhook that the path names. Refused("not_found") where there is none for this call."""
+        webhook = self.parts.catalog().by_id.get(self.request.path_params["id"])
+        if webhook is None or not self.sees(webhook.tenant):
+            raise Refused("not_found", "there is no webhook with this id")
+        return webhook
+
+    async def delivery(self) -> tuple[history.DeliveryRow, history.EventRow, bytes, list[history.AttemptRow]]:
+        """The delivery that the path names, with its event, that one's data and its attempts, or Refused."""
+        store = self.parts.store
+        key = store.ids.seq("dlv", self.request.path_params["id"])
+        found = None if key is None else await store.read(history.delivery, key[0])
+        if found is None or key is None or found[0].created_ms != key[1] or not self.sees(found[0].tenant):
+            raise Refused("not_found", "there is no delivery with this id: it may be past its retention")
+        return found
+
+    async def deliveries(self, wanted: history.Wanted, before: int | None, limit: int) -> history.Page[Any]:
+        """Deliveries that are there for this call."""
+        wanted = msgspec.structs.replace(wanted, tenant=self.tenant())
+        return await self.parts.store.read(history.deliveries, wanted, before, limit)
+
+    async def event(self, limit: int) -> tuple[history.EventRow, bytes, int, list[history.DeliveryRow]]:
+        """The event that the path names, its data, and `limit` of its deliveries, or Refused."""
+        store = self.parts.store
+        key = store.ids.seq("evt", self.request.path_params["id"])
+        found = None if key is None else await store.read(history.event, key[0], limit)
+        if found is None or key is None or found[0].created_ms != key[1] or not self.sees(found[0].tenant):
+            raise Refused("not_found", "there is no event with this id: it may be past its retention")
+        return found
+
+    async def events(
+        self, type: str | None, between: tuple[int | None, int | None], before: int | None, limit: int
+    ) -> history.Page[history.EventRow]:
+        """Events that are there for this call."""
+        return await self.parts.store.read(history.events, self.tenant(), type, between, before, limit)
+
+    def keys(self, after: str | None) -> Iterator[KeyRow]:
+        """The keys that are there for this call."""
+        return (row for row in self.parts.keyring.after(after) if self.sees(row.tenant))
+
+    def key(self) -> KeyRow:
+        """The key that the path names, or Refused."""
+        row = self.parts.keyring.find(self.request.path_params["id"])
+        if row is None or not self.sees(row.tenant):
+            raise Refused("not_found", "there is no key with this id")
+        return row
+
+    def check_key_tenant(self, tenant: str) -> None:
+        """Refused where the caller may not make keys of this tenant."""
+        if self.caller.tenant is not None and tenant != self.caller.tenant:
+            raise Refused("forbidden", "the key belongs to another tenant than the one that is named", field="tenant")
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        return int(time.time() * 1000)
+
+
+Answer = Callable[[Call], Awaitable[Response]]
+
+
+class Resource:
+    """All methods of one path, each with the roles that may call it: what Starlette routes to."""
+
+    def __init__(self, parts: Parts, methods: Mapping[str, tuple[Answer, Roles | None]]) -> None:
+        self._parts = parts
+        self._methods = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or say why not."""
+        method = scope["method"]
+        answer, roles = self._methods["GET" if method == "HEAD" else method]
+        caller: Caller = LOCAL if roles is OPEN else scope["caller"]
+        try:
+            if roles is not OPEN:
+                _check_role(caller, roles)
+            response = await answer(Call(Request(scope, receive, send), self._parts, caller))
+        except Refused as refused:
+            response = problem_of(refused)
+        await response(scope, receive, send)
+
+
+def _check_role(caller: Caller, roles: Roles) -> None:
+    if caller.role not in roles:
+        able = ", ".join(sorted(roles))
+        raise Refused("forbidden", f"a key with the role {caller.role} may not do this: it takes {able}")
+
+
+def json_answer(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer that no cache keeps."""
+    return Response(
+        msgspec.json.encode(content),
+        status_code=status,
+        media_type="application/json",
+        headers={"cache-control": "no-store", **(headers or {})},
+    )
