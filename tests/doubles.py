@@ -12,6 +12,7 @@ from builders import event, wall
 
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
+from hookrelay.feed import Feed
 from hookrelay.model import Delivery, Webhook
 from hookrelay.net.dial import Dialer, Origin, Phase
 from hookrelay.net.failure import AttemptFailure
@@ -292,6 +293,7 @@ async def relaying(
             log=log,
             wall=clock,
             announce=lambda type, data: announced.append((type, data)),
+            feed=Feed(),
             disable_after_s=disable_after_s,
         )
         disabled: list[Webhook] = []

@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook as Standard
 
 from hookrelay import __version__
 from hookrelay.deliver import Deliverer, Outside
+from hookrelay.feed import Feed
 from hookrelay.model import Delivery, Outcome, Verdict
 from hookrelay.net.dial import Origin
 from hookrelay.net.post import Poster
@@ -39,6 +40,7 @@ class Bench:
                 log=log,
                 wall=wall,
                 announce=lambda type, data: self.announced.append((type, data)),
+                feed=Feed(),
                 roll=lambda: roll,
             ),
         )
@@ -113,6 +115,7 @@ async def test_a_receiver_that_checks_by_the_reference_library_is_content():
         log=listening_log()[0],
         wall=lambda: float(now),
         announce=lambda type, data: None,
+        feed=Feed(),
     )
     deliverer = Deliverer(HOOK, outside)
     poster = Poster(receiver, Origin("https", "r1.example", 443))
@@ -133,7 +136,7 @@ async def test_a_first_success_is_recorded_counted_and_not_logged(autojump_clock
         await trio.sleep(2)
         made = delivery(event=event(ids=one.store.ids))
         one.record(made, outcome(response_head=b"HTTP/1.1 200 OK", response_body=b"thanks"))
-        row, _, attempts = await one.shown()
+        row, _, _, attempts = await one.shown()
         one.store.close()
     assert one.answers == [(made, Verdict("succeeded", 0), [None])]
     assert (row.state, row.due_ms, row.attempt_count, row.response_code) == ("succeeded", None, 1, 200)
@@ -151,7 +154,7 @@ async def test_a_success_after_a_failure_says_nothing_about_latency(autojump_clo
     async with trio.open_nursery() as nursery:
         one = await bench(nursery)
         one.record(delivery(event=event(), attempt_count=1, strikes=1), outcome())
-        row, _, attempts = await one.shown()
+        row, _, _, attempts = await one.shown()
         one.store.close()
     assert (row.state, row.attempt_count) == ("succeeded", 2)
     assert [each.number for each in attempts] == [2]
@@ -176,7 +179,7 @@ async def test_a_failure_is_recorded_with_the_next_due_time_and_logged(
         await trio.sleep(10)
         made = delivery(event=event(ids=one.store.ids), attempt_count=strikes + 3, strikes=strikes)
         one.record(made, outcome(error, detail="what went wrong"))
-        row, _, attempts = await one.shown()
+        row, _, _, attempts = await one.shown()
         one.store.close()
     due_ms = START_MS + 10_000 + wait_ms
     assert one.answers == [(made, Verdict("pending", after, due_ms), [None])]

@@ -125,7 +125,7 @@ async def test_a_delivery_that_succeeds_at_a_later_attempt_is_done(autojump_cloc
         store.close()
     assert found is not None
     assert (found[0].state, found[0].attempt_count, found[0].response_code) == ("succeeded", 3, 204)
-    assert [attempt.error_code for attempt in found[2]] == ["http_status", "protocol_error", None]
+    assert [attempt.error_code for attempt in found[3]] == ["http_status", "protocol_error", None]
 
 
 async def test_an_attempt_ends_at_its_deadline_on_the_grid_and_uses_a_strike(autojump_clock):

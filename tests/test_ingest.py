@@ -9,6 +9,7 @@ from builders import START_MS, wall, webhook
 from doubles import new_store
 
 from hookrelay.ingest import UNSTORED_LIMIT, Ingest, Limits
+from hookrelay.feed import Feed
 from hookrelay.model import Delivery, Webhook
 from hookrelay.rules.match import Catalog
 from hookrelay.store import events
@@ -33,6 +34,7 @@ class Desk:
             offer=lambda hook, made: self.offered.append((hook, made)),
             metrics=self.metrics,
             wall=wall,
+            feed=Feed(),
         )
 
     async def submit(self, *lines: bytes | None) -> list[Any]:

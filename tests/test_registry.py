@@ -12,6 +12,7 @@ from msgspec import structs
 
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
+from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest, Limits
 from hookrelay.model import Webhook
 from hookrelay.registry import Registry
@@ -33,6 +34,7 @@ class House:
             log=log,
             wall=wall,
             announce=lambda type, data: self.ingest.announce(type, data),
+            feed=Feed(),
         )
         self.dispatcher = Dispatcher(outside, receiver, disabled=self.registry.show_disabled)
         self.ingest = Ingest(
@@ -42,6 +44,7 @@ class House:
             offer=self.dispatcher.offer,
             metrics=self.metrics,
             wall=wall,
+            feed=Feed(),
         )
         self.registry.attach(self.ingest, self.dispatcher)
 

@@ -116,7 +116,7 @@ class StubApi:
 class _Server(ThreadingHTTPServer):
     def __init__(self, handler: type[BaseHTTPRequestHandler], path: str | None) -> None:
         self.address_family = socket.AF_INET if path is None else socket.AF_UNIX
-        super().__init__(("127.0.0.1", 0) if path is None else path, handler)  # type: ignore[arg-type]  # a path: Unix
+        super().__init__(("127.0.0.1", 0) if path is None else path, handler)
 
     def server_bind(self) -> None:
         # http.server's own takes the address apart as a TCP one

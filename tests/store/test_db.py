@@ -111,7 +111,7 @@ async def test_a_first_success_needs_no_row_of_its_own_and_is_in_the_history_all
     )
     outcome = Outcome(NOW, 0.25, None, "", 200, b"HTTP/1.1 200 OK", b"thanks", "127.0.0.1:1")
     await store.write(queue.record, [queue.Result(made.first_delivery, 1, outcome, Verdict("succeeded", 0))])
-    row, _, attempts = await store.read(history.delivery, made.first_delivery)
+    row, _, _, attempts = await store.read(history.delivery, made.first_delivery)
     rows = await store.read(lambda conn: conn.execute("SELECT count(*) FROM attempt").get)
     assert (rows, row.state, row.response_code) == (0, "succeeded", 200)
     assert [(each.number, each.response_body) for each in attempts] == [(1, b"thanks")]
@@ -246,7 +246,7 @@ def test_an_older_store_is_brought_up_to_date_after_a_copy_of_it_and_what_waited
     assert [(each.seq, each.chain, each.event.ordering_key) for each in page.deliveries] == [(1, None, "k")]
     assert new.writer.pragma("user_version") == len(opening.migrations())
     Store(new)._close()
-    copy = apsw.Connection(str(path.with_name("h.db.before-schema-2")))
+    copy = apsw.Connection(str(path.with_name(f"h.db.before-schema-{len(opening.migrations())}")))
     assert (copy.pragma("user_version"), copy.execute("SELECT count(*) FROM delivery").get) == (1, 1)
     copy.close()
 
