@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open")
+QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api")
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks import rig
@@ -24,7 +26,7 @@ def main() -> None:
     print(f"throughput: {rig.machine()}")
     for tls in (False, True):
         with rig.folder() as at, rig.nginx(at, tls=tls) as (port, status):
-            figures = [_run(at / str(number), at, port, status, tls=tls) for number in range(RUNS)]
+            figures = [run(at / str(number), at, port, status, tls=tls) for number in range(RUNS)]
             ceiling = statistics.median(_wrk(at, port, tls=tls) for _ in range(RUNS))
         rate = statistics.median(figure[0] for figure in figures)
         cpu = statistics.median(figure[1] for figure in figures)
@@ -35,7 +37,10 @@ def main() -> None:
         )
 
 
-def _run(at: Path, shared: Path, port: int, status: int, *, tls: bool) -> tuple[float, float]:
+def run(
+    at: Path, shared: Path, port: int, status: int, *, tls: bool, calls: tuple[float, Path] | None = None
+) -> tuple[float, float]:
+    """Deliveries a second, and CPU-µs each; `calls` of the API a second beside them, and where to tell of these."""
     at.mkdir()
     url = f"{'https' if tls else 'http'}://localhost:{port}/hook"
     rig.write_files(
@@ -46,8 +51,17 @@ def _run(at: Path, shared: Path, port: int, status: int, *, tls: bool) -> tuple[
     with rig.daemon(at) as daemon:
         _deliver(daemon, status, WARM_UP)
         cpu = daemon.cpu_s()
-        seconds = _deliver(daemon, status, EVENTS)
+        with nullcontext() if calls is None else _calls(daemon, *calls):
+            seconds = _deliver(daemon, status, EVENTS)
         return EVENTS / seconds, (daemon.cpu_s() - cpu) / EVENTS * 1e6
+
+
+@contextmanager
+def _calls(daemon: rig.Daemon, rate: float, log: Path) -> Iterator[None]:
+    """The API is called meanwhile."""
+    command = [sys.executable, "-m", "benchmarks.call", str(daemon.at / "api.sock"), str(rate), "0"]
+    with rig.process(command, rig.OTHER_CORE, log):
+        yield
 
 
 def _deliver(daemon: rig.Daemon, status: int, count: int) -> float:

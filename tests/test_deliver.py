@@ -210,7 +210,7 @@ async def test_the_last_failure_ends_the_delivery_and_is_a_warning(autojump_cloc
     async with trio.open_nursery() as nursery:
         one = await bench(nursery)
         one.record(delivery(event=event(), attempt_count=2, strikes=2), outcome("http_status"))
-        row, _, _ = await one.shown()
+        row, _, _, _ = await one.shown()
         one.store.close()
     assert (row.state, row.due_ms) == ("failed", None)
     assert [(line["event"], line["log_level"], line["next_attempt_ms"]) for line in one.told] == [

@@ -27,6 +27,8 @@ EX_CONFIG = 78
 
 TABLE_ROWS = 500
 """Rows that are drawn at once: a list of a million is neither waited for nor kept in memory."""
+GAP = 2
+"""Between the columns of a table."""
 
 
 class Target:
@@ -234,7 +236,7 @@ def show_list(
 ) -> None:
     """The rows of an API's list, at most `limit`: as a table, or as an array of the API's objects.
 
-    `columns` are their titles and what stands in them; `nothing` is said where there is no row.
+    `columns` are their titles and what stands in them, by importance; `nothing` is said where there is no row.
     """
     with target.client() as client:
         at_once = 250 if limit is None else min(limit + 1, 250)
@@ -246,33 +248,55 @@ def show_list(
             is_empty = True
             while chunk := list(islice(wanted, TABLE_ROWS)):
                 is_empty = False
-                table(list(columns), [[cell(row) for cell in columns.values()] for row in chunk])
+                table(list(columns), [[cell(row) for cell in columns.values()] for row in chunk], may_drop=True)
             if is_empty:
                 click.echo(nothing, err=True)
         if limit is not None and next(rows, None) is not None:
             click.echo("There are more: --all shows them, --limit more of them.", err=True)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows below their columns' names; colours only on a terminal."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, may_drop: bool = False) -> None:
+    """Rows below their columns' names; colours only on a terminal.
+
+    With `may_drop` a terminal that is too narrow gets the first columns only, which can be read then, and is told so.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        is_number = bool(rows) and all(type(row[index]) in (int, float, type(None)) for row in rows)
-        # an id that is cut in two cannot be copied
-        drawn.add_column(column, overflow="fold", no_wrap=column == "id", justify="right" if is_number else "left")
-    for row in rows:
-        drawn.add_row(*(Text(_cell(each), style=_colour(each) or "") for each in row))
     is_terminal = sys.stdout.isatty()
     # a pipe has no width: nothing is cut or folded there
     console = Console(force_terminal=is_terminal, width=None if is_terminal else 10_000)
+    shown = len(columns)
+    if may_drop:
+        shown = _fitting(
+            [[column, *(_cell(row[at]) for row in rows)] for at, column in enumerate(columns)], console.width
+        )
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for at, column in enumerate(columns[:shown]):
+        is_number = {type(row[at]) for row in rows} - {type(None)} in ({int}, {float}, {int, float})
+        # an id that is cut in two cannot be copied
+        drawn.add_column(column, overflow="fold", no_wrap=column == "id", justify="right" if is_number else "left")
+    for row in rows:
+        drawn.add_row(*(Text(_cell(each), style=_colour(each) or "") for each in row[:shown]))
     with console.capture() as capture:
         console.print(drawn)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    if shown < len(columns):
+        left_out = ", ".join(columns[shown:])
+        click.echo(f"Left out here: {left_out}. A wider terminal or --output json shows them.", err=True)
+
+
+def _fitting(columns: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns of texts stand side by side in `width`, two at least."""
+    needed = 0
+    for index, texts in enumerate(columns):
+        # longer ones may be folded
+        needed += min(max(map(len, texts)), 32) + (GAP if index else 0)
+        if needed > width and index >= 2:
+            return index
+    return len(columns)
 
 
 def facts(pairs: Mapping[str, object]) -> None:
@@ -284,7 +308,8 @@ def facts(pairs: Mapping[str, object]) -> None:
 
 def coloured(value: object, width: int = 0) -> str:
     """A value on one line, padded to `width`, in its colour: those of states."""
-    return click.style(f"{_cell(value):<{width}}", fg=_colour(value))
+    text, colour = f"{_cell(value):<{width}}", _colour(value)
+    return text if colour is None else click.style(text, fg=colour)
 
 
 def clean(value: object) -> str:

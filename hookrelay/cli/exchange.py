@@ -19,7 +19,13 @@ def show_delivery(delivery: dict[str, Any]) -> None:
     table(
         ["attempt", "started", "ms", "code", "error"],
         [
-            [each["number"], each["started_at"], each["duration_ms"], each["response_code"], error_text(each["error"])]
+            [
+                each["number"],
+                each["started_at"],
+                round(each["duration_ms"]),
+                each["response_code"],
+                error_text(each["error"]),
+            ]
             for each in delivery["attempts"]
         ],
     )
@@ -68,7 +74,7 @@ def _show_attempt(delivery: dict[str, Any]) -> None:
     _show_headers(attempt["response_headers"])
     if attempt["response_body"]:
         click.echo()
-        click.echo(clean(attempt["response_body"].replace("\r\n", "\n")))
+        click.echo(clean(attempt["response_body"].replace("\r\n", "\n").rstrip("\n")))
     if attempt["error"] is not None:
         _section("error")
         click.echo(clean(error_text(attempt["error"])))

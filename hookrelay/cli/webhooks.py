@@ -106,10 +106,10 @@ def list_(target: Target, status: str | None, tenant: str | None, search: str | 
         {"status": status, "tenant": tenant, "q": search},
         {
             "id": lambda row: row["id"],
-            "tenant": lambda row: row["tenant"],
             "status": lambda row: row["status"],
             "url": lambda row: row["url"],
             "events": lambda row: row["events"],
+            "tenant": lambda row: row["tenant"],
             "source": lambda row: row["source"],
         },
         limit=limit,

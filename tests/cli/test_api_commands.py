@@ -30,8 +30,8 @@ def test_a_list_is_asked_for_with_its_filters_over_both_sockets(api):
     result = run(api, "webhooks", "list", "--status", "active", "--tenant", "acme", "--search", "a b&c")
     assert api.last.query == {"status": "active", "tenant": "acme", "q": "a b&c", "limit": "51"}
     titles, _, row = result.stdout.splitlines()
-    assert titles.split() == ["id", "tenant", "status", "url", "events", "source"]
-    assert row.split() == [WH, "acme", "active", "https://hooks.example/in", "booking.*", "api"]
+    assert titles.split() == ["id", "status", "url", "events", "tenant", "source"]
+    assert row.split() == [WH, "active", "https://hooks.example/in", "booking.*", "acme", "api"]
 
 
 def test_the_key_of_the_environment_is_sent_and_there_is_no_option_for_it(api):
@@ -68,6 +68,15 @@ def test_a_list_ends_at_its_limit_and_says_where_there_is_more(stub, output):
     assert result.stdout.count(WH) == 2
     assert "There are more" in result.stderr
     assert "There are more" not in run(stub, "webhooks", "list", "--limit", 3).stderr
+
+
+def test_a_narrow_terminal_gets_the_first_columns_and_is_told_of_the_others(stub):
+    row = {**WEBHOOK, "id": "wh_01HQ3K5M7N8P9QRSTVWXYZ0123"}
+    stub.answers["GET /v1/webhooks"] = page(row)
+    _, seen = on_a_terminal(stub, "webhooks", "list", COLUMNS="80")
+    assert "Left out here: tenant, source." in seen
+    assert any(row["id"] in line and "https://hooks.example/in" in line for line in seen.splitlines())
+    assert "Left out" not in on_a_terminal(stub, "webhooks", "list", COLUMNS="120")[1]
 
 
 def test_a_webhook_is_shown_with_what_waits_for_it(stub):
@@ -107,6 +116,13 @@ def test_a_webhook_is_made_of_what_is_given_and_nothing_else(stub, tmp_path, opt
     given = [option.format(file=tmp_path / "file") if "{file}" in option else option for option in options]
     run(stub, "webhooks", "create", "--url", "https://a.example", "--event", "a.*", "--event", "b", *given)
     assert stub.last.body == {"url": "https://a.example", "events": ["a.*", "b"], **body}
+
+
+def test_a_webhook_that_was_made_before_is_shown_without_a_secret_that_has_changed(stub):
+    stub.answers["POST /v1/webhooks"] = (201, WEBHOOK)
+    result = run(stub, "webhooks", "create", "--url", "https://a.example", "--event", "a", "--idempotency-key", "k1")
+    assert "shown this once" not in result.stderr
+    assert f"`hookrelay webhooks rotate-secret {WH}` makes another" in result.stderr
 
 
 def test_a_new_secret_is_shown_once_and_a_given_one_comes_from_standard_input(stub):
@@ -264,7 +280,8 @@ def test_deliveries_are_listed_by_every_filter(stub):
         "tenant": "acme",
         "limit": "51",
     }
-    assert result.stdout.splitlines()[-1].split()[-3:] == ["12.5", "2026-02-26T10:00:00.000Z", "http_status"]
+    row = [DLV, "failed", "booking.created", "500", "http_status", "1", "2026-02-26T10:00:00.000Z", WH, "12"]
+    assert result.stdout.splitlines()[-1].split() == row
 
 
 def test_a_delivery_is_shown_with_its_payload_and_its_attempts(stub):
@@ -272,9 +289,9 @@ def test_a_delivery_is_shown_with_its_payload_and_its_attempts(stub):
     stub.answers[f"GET /v1/deliveries/{DLV}"] = (200, {**WHOLE, "attempts": [ATTEMPT, second]})
     result = run(stub, "deliveries", "show", DLV)
     shown = [line.split() for line in result.stdout.splitlines()]
-    assert [row for row in shown if row[1:] == [ATTEMPT["started_at"], "12.5", "200", "-"]] == [
-        ["1", ATTEMPT["started_at"], "12.5", "200", "-"],
-        ["2", ATTEMPT["started_at"], "12.5", "200", "-"],
+    assert [row for row in shown if row[1:] == [ATTEMPT["started_at"], "12", "200", "-"]] == [
+        ["1", ATTEMPT["started_at"], "12", "200", "-"],
+        ["2", ATTEMPT["started_at"], "12", "200", "-"],
     ]
     assert "-- request of attempt 2" in result.stdout
     assert "better" in result.stdout
@@ -335,7 +352,7 @@ def test_a_key_is_made_listed_and_revoked(stub):
     result = run(stub, "keys", "create", "--tenant", "a", "--role", "read", "--output", "json")
     assert json.loads(result.stdout) == made
     assert stub.last.body == {"tenant": "a", "role": "read"}
-    assert run(stub, "keys", "list").stdout.splitlines()[-1].split()[-1] == "never"
+    assert run(stub, "keys", "list").stdout.splitlines()[-1].split()[3:6] == ["x9Qz", "ops", "never"]
     assert "Revoke key_01HQ3K5M7N (ops, admin of *)? Add --yes" in run(stub, "keys", "revoke", KEY, code=2).stderr
     assert stub.last.method == "GET"
     assert run(stub, "keys", "revoke", KEY, "--yes").stdout == f"{KEY} is revoked\n"

@@ -74,9 +74,12 @@ def test_a_tail_of_a_daemon_that_goes_away_asks_until_it_is_back(stub, tail, tmp
     again.close()
 
 
-def test_a_tail_that_is_refused_ends(stub):
-    stub.answers["GET /v1/events/stream"] = problem(403, "forbidden", "the key may submit only")
-    assert "the key may submit only" in run(stub, "deliveries", "tail", code=77).stderr
+@pytest.mark.parametrize(
+    ("status", "name", "code"), [(403, "forbidden", 77), (429, "rate_limited", 1), (503, "unavailable", 69)]
+)
+def test_a_tail_that_is_refused_to_begin_with_ends(stub, status, name, code):
+    stub.answers["GET /v1/events/stream"] = problem(status, name, "not for you")
+    assert run(stub, "deliveries", "tail", code=code).stderr.startswith("hookrelay: not for you")
 
 
 # --- replay -----------------------------------------------------------------------------------------------------------
