@@ -64,11 +64,20 @@ def replay(conn: apsw.Connection, deliveries: Sequence[int], now_ms: int, *, is_
     Those of a chain go one after the other, as they came.
     """
     _keep_first_attempts(conn, deliveries)
-    count = 0
+    numbers = json.dumps(list(deliveries))
+    if not is_ordered:
+        conn.execute(
+            "UPDATE delivery SET state = 'pending', due_ms = ?, strikes = 0, by_hand = 1, completed_ms = NULL,"
+            " response_head = NULL, response_body = NULL"
+            " WHERE seq IN (SELECT value FROM json_each(?)) AND state <> 'pending' AND ordering IS NULL",
+            (now_ms, numbers),
+        )
+    count = 0 if is_ordered else conn.changes()
     rows: list[Any] = conn.execute(
         "SELECT seq, webhook, ordering FROM delivery"
-        " WHERE seq IN (SELECT value FROM json_each(?)) AND state <> 'pending' ORDER BY seq",
-        (json.dumps(list(deliveries)),),
+        " WHERE seq IN (SELECT value FROM json_each(?1)) AND state <> 'pending' AND (?2 OR ordering IS NOT NULL)"
+        " ORDER BY seq",
+        (numbers, is_ordered),
     ).fetchall()
     for seq, webhook, chain in rows:
         own = "" if is_ordered else chain or None

@@ -126,11 +126,12 @@ def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, k
         ).get
         if used is not None:
             return str(used[1]) if used[0] == key.fingerprint else "conflict"
-    seq: int = conn.execute(
+    conn.execute(
         "INSERT INTO webhook (id, tenant, source, definition, fields, sealed, created_ms, updated_ms)"
-        " VALUES (?, ?, 'api', ?, ?, ?, ?, ?) RETURNING seq",
+        " VALUES (?, ?, 'api', ?, ?, ?, ?, ?)",
         (id, tenant, _text(text.definition), text.fields, text.sealed, now_ms, now_ms),
-    ).get
+    )
+    seq = conn.last_insert_rowid()
     if key is not None:
         conn.execute("DELETE FROM webhook_request WHERE created_ms < ?", (key.valid_since_ms,))
         conn.execute(
