@@ -47,4 +47,4 @@ def format_size(count: int) -> str:
 def format_time(ms: int) -> str:
     """Unix milliseconds as RFC 3339 in UTC: `2026-02-26T10:00:00.000Z`."""
     seconds, rest = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"

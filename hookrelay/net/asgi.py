@@ -5,18 +5,20 @@ Which connections there are, and when one must end, is `serve`'s matter.
 """
 
 import math
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from email.utils import formatdate
 from typing import Any
 
-import h11
 import trio
 
-from hookrelay.net.http_request import REASONS, path_of
+from hookrelay.net.http_request import REASONS, Request, path_of
 
 READ = 16384
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _PIECE = 65536
 
 Message = MutableMapping[str, Any]
@@ -149,9 +151,11 @@ class Exchange:
         "_body",
         "_head",
         "_is_body_taken",
-        "_is_head_request",
+        "_is_chunked",
+        "_keeps_alive",
+        "_left",
         "_over",
-        "_protocol",
+        "_request",
         "_stopping",
         "_watch",
         "_wire",
@@ -159,14 +163,15 @@ class Exchange:
         "is_complete",
     )
 
-    def __init__(
-        self, wire: Wire, protocol: h11.Connection, request: h11.Request, body: bytes, stopping: trio.Event
-    ) -> None:
+    def __init__(self, wire: Wire, request: Request, body: bytes, stopping: trio.Event) -> None:
         self._wire = wire
-        self._protocol = protocol
+        self._request = request
         self._body = body
         self._stopping = stopping
-        self._is_head_request = request.method == b"HEAD"
+        self._is_chunked = False
+        self._left: int | None = None
+        """Bytes of the answer's body still to come; None where its length is not known before its end."""
+        self._keeps_alive = request.keeps_alive
         self._is_body_taken = False
         self._head: bytes | None = None
         """The answer's head while it waits for the body's first part, to leave together with it."""
@@ -178,7 +183,7 @@ class Exchange:
 
     def can_follow(self) -> bool:
         """Whether another request may come on the same connection."""
-        return self.is_complete and self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
+        return self.is_complete and self._keeps_alive
 
     async def receive(self) -> Message:
         """ASGI's `receive`: the whole body, then nothing until the client is gone or has its answer.
@@ -207,7 +212,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """ASGI's `send`.
 
-        Raises ClientGone where nobody takes it; RuntimeError, or h11's LocalProtocolError, where it makes no sense.
+        Raises ClientGone where nobody takes it; RuntimeError where it makes no sense.
         """
         kind = message["type"]
         if kind == "http.response.start":
@@ -218,26 +223,52 @@ class Exchange:
             raise RuntimeError(f"an HTTP answer has no message of type {kind!r}")
 
     async def _start(self, status: int, given: Iterable[Iterable[bytes]]) -> None:
-        headers = [(bytes(name), bytes(value)) for name, value in given]
-        names = {name.lower() for name, _ in headers}
-        if b"date" not in names:
-            headers.append((b"date", _now()))
-        if self._stopping.is_set():
-            headers.append((b"connection", b"close"))
-        response = h11.Response(status_code=status, headers=headers, reason=REASONS.get(status, b""))
-        self._head = self._protocol.send(response) or b""
-        # of unknown length: who waits for the first event of a stream wants to know that it has begun
-        if b"content-length" not in names and status not in (204, 304):
+        if self.is_begun or self._head is not None:
+            raise RuntimeError("an answer has one start")
+        size: int | None = None
+        text = b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))
+        has_date = False
+        for name, value in given:
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise RuntimeError(f"{bytes(name)!r} is no header, or its value none")
+            text += b"%b: %b\r\n" % (name, value)
+            lower = name.lower()
+            if lower == b"content-length":
+                size = int(value)
+            has_date = has_date or lower == b"date"
+        if not has_date:
+            text += b"date: %b\r\n" % _now()
+        has_body = status not in (204, 304) and self._request.method != b"HEAD"
+        self._left = size if has_body else 0
+        if size is None and status not in (204, 304):
+            # of unknown length: in chunks, or until the connection's end
+            self._is_chunked = self._request.version == b"1.1"
+            if self._is_chunked:
+                text += b"Transfer-Encoding: chunked\r\n"
+        if self._stopping.is_set() or not self._keeps_alive:
+            self._keeps_alive = False
+            text += b"connection: close\r\n"
+        self._head = text + b"\r\n"
+        # who waits for the first event of a stream wants to know that it has begun
+        if self._is_chunked:
             await self._write(b"")
 
     async def _continue(self, body: bytes | memoryview, more: bool) -> None:
-        if not self.is_begun and self._head is None:
-            raise RuntimeError("a part of the body came before the answer's start")
+        if (not self.is_begun and self._head is None) or self.is_complete:
+            raise RuntimeError("a part of the body came before the answer's start, or after its end")
         data = b""
-        if body and not self._is_head_request:
-            data = self._protocol.send(h11.Data(data=bytes(body))) or b""
-        if not more:
-            data += self._protocol.send(h11.EndOfMessage()) or b""
+        if self._request.method == b"HEAD":
+            body = b""
+        if self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the answer's body is not as long as its Content-Length says")
+            data = bytes(body)
+        elif self._is_chunked:
+            data = b"%x\r\n%b\r\n" % (len(body), bytes(body)) if body else b""
+            data += b"" if more else b"0\r\n\r\n"
+        else:
+            data = bytes(body)
         await self._write(data)
         if more:
             # a client that reads as fast as this is written must not keep all others waiting
@@ -268,7 +299,7 @@ class Exchange:
 
 
 def scope_of(
-    request: h11.Request, server: tuple[str, int | None], client: tuple[str, int] | None, stopping: trio.Event
+    request: Request, server: tuple[str, int | None], client: tuple[str, int] | None, stopping: trio.Event
 ) -> dict[str, Any]:
     """ASGI's scope of a request. `state["stopping"]` is set when streams should end."""
     path, raw_path, query = path_of(request.target)
@@ -276,14 +307,14 @@ def scope_of(
         "type": "http",
         # 2.3: an application that streams watches `receive` for the client's end, and so is told at once
         "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": request.http_version.decode("ascii"),
+        "http_version": request.version.decode("ascii"),
         "method": request.method.decode("ascii"),
         "scheme": "http",
         "path": path,
         "raw_path": raw_path,
         "query_string": query,
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": request.headers,
         "client": client,
         "server": server,
         "state": {"stopping": stopping},

@@ -1,14 +1,14 @@
-"""Bytes into one HTTP/1.1 request, more strictly than h11 alone is, and the refusals that follow from them.
+"""Bytes into one HTTP/1.1 request, strictly by RFC 9112, and the refusals that follow from them.
 
-No socket and no clock: `serve` reads, this decides. What h11 lets pass and RFC 9112 does not (bare LF, folded lines,
-Content-Length with Transfer-Encoding, lenient trailers) is how two servers come to see two different requests.
+No socket and no clock: `serve` reads, this decides. What other servers let pass (bare LF, folded lines, Content-Length
+with Transfer-Encoding, lenient trailers) is how two of them come to see two different requests.
 """
 
 import re
 from urllib.parse import unquote_to_bytes
 
-import h11
 import msgspec
+from msgspec import Struct
 
 _TITLES = {
     "bad_request": (400, "The request is not HTTP/1.1 as it should be"),
@@ -57,16 +57,27 @@ TRAILER_LIMIT = 4096
 OVERHEAD = 65536
 """Bytes of chunk framing that a body may have more than bytes of its own: tiny chunks cost time out of proportion."""
 
-_H11_SAYS = {
-    "illegal request line": "the first line must be `METHOD /path HTTP/1.1`",
-    "illegal header line": "every header line must be `Name: value`, without a space before the colon",
-    "Missing mandatory Host": "send a Host header",
-    "Found multiple Host": "send one Host header, not several",
-    "conflicting Content-Length headers": "send one Content-Length header, not several that differ",
-    "bad Content-Length": "Content-Length must be a whole number of bytes",
-    "multiple Transfer-Encoding headers": "send `Transfer-Encoding: chunked` once, or a Content-Length",
-    "Only Transfer-Encoding": "of transfer encodings only `chunked` is understood",
-}
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
+_FIELD = re.compile(rb"(%b):[ \t]*(.*?)[ \t]*" % _TOKEN)
+_SIZE = re.compile(rb"[0-9]{1,15}")
+
+
+class Request(Struct, frozen=True, gc=False):
+    """What a header block says."""
+
+    method: bytes
+    target: bytes
+    version: bytes
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case, in the order in which they came."""
+    size: int = 0
+    """Bytes of its body by Content-Length."""
+    is_chunked: bool = False
+    keeps_alive: bool = True
+    """Whether the client may send another request on the same connection."""
+    waits_for_go: bool = False
+    """Whether it sends its body only when it is told to (`Expect: 100-continue`)."""
 
 
 class Refusal(Exception):
@@ -128,45 +139,88 @@ def take_head(buffer: bytearray, limit: int, max_fields: int) -> bytes | None:
     return head
 
 
-def read_head(protocol: h11.Connection, head: bytes) -> h11.Request:
+def read_head(head: bytes) -> Request:
     """The request that `head` opens. Refusal where RFC 9112 has two readings of it, or we have none."""
-    try:
-        protocol.receive_data(head)
-        request = protocol.next_event()
-    except h11.RemoteProtocolError as error:
-        said = str(error).partition(":")[0]
-        code = "not_implemented" if error.error_status_hint == 501 else "bad_request"
-        raise Refusal(code, _H11_SAYS.get(said, "the header block is not that of an HTTP/1.1 request")) from None
-    if type(request) is not h11.Request:
-        raise Refusal("bad_request", "the header block is not that of an HTTP/1.1 request")
-    if request.http_version not in (b"1.1", b"1.0"):
+    first, *lines = head[:-4].split(b"\r\n")
+    line = _REQUEST_LINE.fullmatch(first)
+    if line is None:
+        raise Refusal("bad_request", "the first line must be `METHOD /path HTTP/1.1`")
+    method, target, version = line.groups()
+    headers: list[tuple[bytes, bytes]] = []
+    known: dict[bytes, bytes] = {}
+    for text in lines:
+        match = _FIELD.fullmatch(text)
+        if match is None:
+            right = "every header line must be `Name: value`, without a space before the colon"
+            raise Refusal("bad_request", right)
+        name, value = match.groups()
+        name = name.lower()
+        headers.append((name, value))
+        if name in _FRAMING:
+            if name in known:
+                _check_twice(name, known[name], value)
+            known[name] = value
+    if version not in (b"1.1", b"1.0"):
         raise Refusal("version_not_supported", "the first line must be `METHOD /path HTTP/1.1`")
-    if not request.target.startswith(b"/") or b"#" in request.target:
+    if not target.startswith(b"/") or b"#" in target:
         raise Refusal("bad_request", "the request's target must be a path that begins with `/`, without a fragment")
-    _check_fields(request)
-    return request
+    return _framed(method, target, version, headers, known)
 
 
-def _check_fields(request: h11.Request) -> None:
-    names = [name for name, _ in request.headers]
-    if b"transfer-encoding" in names:
-        if b"content-length" in names:
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+"""The fields on which it depends where a request ends, and what follows it."""
+
+
+def _check_twice(name: bytes, first: bytes, second: bytes) -> None:
+    """Refusal where a field that stands there twice has two readings."""
+    if name == b"host":
+        raise Refusal("bad_request", "send one Host header, not several")
+    if name == b"content-length" and first != second:
+        raise Refusal("bad_request", "send one Content-Length header, not several that differ")
+    if name == b"transfer-encoding":
+        raise Refusal("not_implemented", "send `Transfer-Encoding: chunked` once, or a Content-Length")
+
+
+def _framed(
+    method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]], known: dict[bytes, bytes]
+) -> Request:
+    host = known.get(b"host")
+    if host is None and version == b"1.1":
+        raise Refusal("bad_request", "send a Host header")
+    if host and not _HOST.fullmatch(host):
+        raise Refusal("bad_request", "the Host header must be `name` or `name:port`")
+    keeps_alive = version == b"1.1"
+    if len(known) == 1 and host is not None:  # nearly all
+        return Request(method, target, version, headers, keeps_alive=keeps_alive)
+    size = 0
+    length, coding, expectation = known.get(b"content-length"), known.get(b"transfer-encoding"), known.get(b"expect")
+    if coding is not None:
+        if length is not None:
             raise Refusal("bad_request", "send Content-Length or Transfer-Encoding, not both")
-        if request.http_version == b"1.0":
+        if version == b"1.0":
             raise Refusal("bad_request", "HTTP/1.0 has no Transfer-Encoding: send a Content-Length")
-    for name, value in request.headers:
-        if name == b"host" and not _HOST.fullmatch(value):
-            raise Refusal("bad_request", "the Host header must be `name` or `name:port`")
-        if name == b"expect" and value.lower() != b"100-continue":
-            raise Refusal("expectation_failed", "of expectations only `100-continue` is understood")
-
-
-def field(request: h11.Request, name: bytes) -> bytes | None:
-    """The value of the first header field called `name` (in lower case)."""
-    for each, value in request.headers:
-        if each == name:
-            return value
-    return None
+        if coding.lower() != b"chunked":
+            raise Refusal("not_implemented", "of transfer encodings only `chunked` is understood")
+    elif length is not None:
+        if not _SIZE.fullmatch(length):
+            raise Refusal("bad_request", "Content-Length must be a whole number of bytes")
+        size = int(length)
+    if expectation is not None and expectation.lower() != b"100-continue":
+        raise Refusal("expectation_failed", "of expectations only `100-continue` is understood")
+    if b"connection" in known:
+        options = [value for name, value in headers if name == b"connection"]
+        if b"close" in (option.strip().lower() for option in b",".join(options).split(b",")):
+            keeps_alive = False
+    return Request(
+        method,
+        target,
+        version,
+        headers,
+        size,
+        coding is not None,
+        keeps_alive,
+        expectation is not None and version == b"1.1" and (size > 0 or coding is not None),
+    )
 
 
 def path_of(target: bytes) -> tuple[str, bytes, bytes]:
@@ -191,10 +245,6 @@ class SizedBody:
         del buffer[: len(part)]
         self.body += part
         return len(self.body) == self._size
-
-    def framed(self) -> bytes:
-        """The body as it goes to h11."""
-        return bytes(self.body)
 
 
 class ChunkedBody:
@@ -227,10 +277,6 @@ class ChunkedBody:
                 self._trailer += len(line) + 2
                 if self._trailer > TRAILER_LIMIT:
                     raise Refusal("headers_too_large", f"trailers may have {TRAILER_LIMIT} bytes")
-
-    def framed(self) -> bytes:
-        """The body as it goes to h11: in one chunk, however it came."""
-        return b"%x\r\n%b\r\n0\r\n\r\n" % (len(self.body), bytes(self.body)) if self.body else b"0\r\n\r\n"
 
     def _take_line(self, buffer: bytearray) -> bytes | None:
         limit = CHUNK_LINE_LIMIT if self._trailer is None else TRAILER_LIMIT
@@ -278,9 +324,8 @@ class ChunkedBody:
         return True
 
 
-def body_of(request: h11.Request, limit: int) -> SizedBody | ChunkedBody | None:
+def body_of(request: Request, limit: int) -> SizedBody | ChunkedBody | None:
     """What takes the request's body off the buffer; None where it has none. Refusal where it is over `limit`."""
-    if field(request, b"transfer-encoding") is not None:
+    if request.is_chunked:
         return ChunkedBody(limit)
-    size = field(request, b"content-length")
-    return SizedBody(int(size), limit) if size is not None and int(size) else None
+    return SizedBody(request.size, limit) if request.size else None

@@ -1,4 +1,4 @@
-"""The HTTP server: a small ASGI 3 host on h11 that bounds what any client can cost (THREATS §3).
+"""The HTTP server: a small ASGI 3 host that bounds what any client can cost (THREATS §3).
 
 One task per connection. What makes a request is in `http_request`, what an application sees of it in `asgi`.
 """
@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import h11
 import trio
 from msgspec import Struct
 
 from hookrelay.net.asgi import App, ClientGone, Exchange, Wire, scope_of
-from hookrelay.net.http_request import Refusal, body_of, problem, read_head, take_head
+from hookrelay.net.http_request import Refusal, Request, body_of, problem, read_head, take_head
 from hookrelay.net.listen import Listener
 
 _AT_ONCE = 16
@@ -240,12 +239,10 @@ class _Connection:
             head = await self._read_head()
             if head is None:
                 return
-            # h11 starts anew with each request: nothing of one can reach into the next
-            protocol = h11.Connection(h11.SERVER)
-            request = read_head(protocol, head)
-            body = await self._read_body(protocol, request)
+            request = read_head(head)
+            body = await self._read_body(request) if request.size or request.is_chunked else b""
             self._enter(_Phase.WORKING, math.inf)
-            exchange = Exchange(wire, protocol, request, body, stopping)
+            exchange = Exchange(wire, request, body, stopping)
             has_gone_well = await self._call(exchange, scope_of(request, self._local, self._peer, stopping))
             self._charge(0)
             if stopping.is_set() or not (has_gone_well and exchange.can_follow()):
@@ -272,15 +269,13 @@ class _Connection:
             if self._life.cancel_called:
                 return None  # cut while this came in: not to be begun only to be cancelled
 
-    async def _read_body(self, protocol: h11.Connection, request: h11.Request) -> bytes:
+    async def _read_body(self, request: Request) -> bytes:
         wire, limits = self._wire, self._server.limits
         body = body_of(request, limits.body_bytes)
         if body is None:
-            protocol.next_event()
             return b""
-        if not wire.buffer and protocol.they_are_waiting_for_100_continue:
-            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-            await wire.write(protocol.send(go_on) or b"")
+        if request.waits_for_go and not wire.buffer:
+            await wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         is_whole = body.feed(wire.buffer)
         self._charge(len(body.body))
         if not is_whole:
@@ -290,9 +285,6 @@ class _Connection:
                 raise Refusal("bad_request", "the request ended before its body was whole")
             is_whole = body.feed(wire.buffer)
             self._charge(len(body.body))
-        protocol.receive_data(body.framed())
-        while type(protocol.next_event()) is h11.Data:
-            pass
         return bytes(body.body)
 
     async def _call(self, exchange: Exchange, scope: dict[str, Any]) -> bool:

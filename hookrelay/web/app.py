@@ -1,11 +1,9 @@
 """The HTTP application: which path is what, and who may call it."""
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.types import ASGIApp as App
+from starlette.types import Receive, Scope, Send
 
-from hookrelay.web import problems
+from hookrelay.rules.wording import shown
 from hookrelay.web.api import deliveries, documents, events, keys, operation, stream, webhooks
 from hookrelay.web.auth import Gate
 from hookrelay.web.call import (
@@ -20,6 +18,7 @@ from hookrelay.web.call import (
     Resource,
     Roles,
 )
+from hookrelay.web.problems import Problem
 
 ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/webhooks": {"GET": (webhooks.collection, READERS), "POST": (webhooks.create, MANAGERS)},
@@ -54,13 +53,29 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
 """Each path's methods: what answers, and for which roles; None for everybody, with or without a key."""
 
 
-def build(parts: Parts) -> Starlette:
+def build(parts: Parts) -> App:
     """The application over these parts, as an ASGI callable."""
-    routes = [
-        Route(path, Resource(parts, methods), methods=list(methods), include_in_schema=False)
-        for path, methods in ROUTES.items()
-    ]
-    gate = Middleware(Gate, hosts=lambda: parts.config().api.hosts, keyring=parts.keyring)
-    app = Starlette(routes=routes, middleware=[gate], exception_handlers={HTTPException: problems.http_error})
-    app.router.redirect_slashes = False
-    return app
+    return Gate(Router(parts), hosts=lambda: parts.config().api.hosts, keyring=parts.keyring)
+
+
+class Router:
+    """Finds what answers a path. Every path has at most one part that varies, always the third: no search is needed."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._resources = {path: Resource(parts, methods) for path, methods in ROUTES.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have it answered, or answer 404 or 405."""
+        path = scope["path"]
+        resource = self._resources.get(path)
+        if resource is None:
+            steps = path.split("/")
+            if len(steps) > 3 and steps[3]:
+                scope["path_params"] = {"id": steps[3]}
+                steps[3] = "{id}"
+                resource = self._resources.get("/".join(steps))
+        if resource is None:
+            problem = Problem("not_found", f"there is nothing at {shown(path)}")
+            await problem(scope, receive, send)
+        else:
+            await resource(scope, receive, send)

@@ -28,7 +28,7 @@ from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
-from hookrelay.web.problems import problem_of
+from hookrelay.web.problems import Problem, problem_of
 from hookrelay.web.query import Query
 
 Roles = frozenset[Role]
@@ -162,7 +162,7 @@ Answer = Callable[[Call], Awaitable[Response]]
 
 
 class Resource:
-    """All methods of one path, each with the roles that may call it: what Starlette routes to."""
+    """All methods of one path, each with the roles that may call it."""
 
     def __init__(self, parts: Parts, methods: Mapping[str, tuple[Answer, Roles | None]]) -> None:
         self._parts = parts
@@ -171,7 +171,13 @@ class Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or say why not."""
         method = scope["method"]
-        answer, roles = self._methods["GET" if method == "HEAD" else method]
+        found = self._methods.get("GET" if method == "HEAD" else method)
+        if found is None:
+            allow = ", ".join([*self._methods, *(["HEAD"] if "GET" in self._methods else [])])
+            detail = f"{shown(method)} does not exist here; the Allow header says what does"
+            await Problem("method_not_allowed", detail, headers={"allow": allow})(scope, receive, send)
+            return
+        answer, roles = found
         caller: Caller = LOCAL if roles is OPEN else scope["caller"]
         try:
             if roles is not OPEN:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from hookrelay.model import FieldError, Refused
@@ -32,7 +30,6 @@ TITLES: dict[str, tuple[int, str]] = {
     "store_full": (503, "There is no room for it just now"),
     "internal_error": (500, "A fault of ours"),
 }
-BY_STATUS = {status: code for code, (status, _) in reversed(TITLES.items())}
 
 
 class Problem(Response):
@@ -66,23 +63,3 @@ def problem_of(error: Refused) -> Problem:
         errors = (FieldError(error.field, error.detail),)
     headers = {"retry-after": "5"} if TITLES[error.code][0] in (429, 503) else None
     return Problem(error.code, error.detail, errors, headers)
-
-
-async def refused(request: Request, error: Exception) -> Response:
-    """`problem_of`, as Starlette calls it."""
-    if not isinstance(error, Refused):
-        raise error
-    return problem_of(error)
-
-
-async def http_error(request: Request, error: Exception) -> Response:
-    """The answer where Starlette itself refuses: no such path, or no such method on it."""
-    if not isinstance(error, HTTPException):
-        raise error
-    code = BY_STATUS.get(error.status_code, "internal_error")
-    details = {
-        "not_found": f"there is nothing at {ascii(request.url.path)[1:-1]}",
-        "method_not_allowed": f"{request.method} does not exist here; the Allow header says what does",
-    }
-    headers = dict(error.headers) if error.headers else None
-    return Problem(code, details.get(code, error.detail), headers=headers)

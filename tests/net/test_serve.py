@@ -142,7 +142,7 @@ async def test_an_offer_to_upgrade_is_not_taken_up(autojump_clock: object, tmp_p
 async def test_http_1_0_gets_its_answer_and_the_end(autojump_clock: object, tmp_path: Path) -> None:
     async with serving(echo, tmp_path) as house:
         answer = await house.ask(b"GET / HTTP/1.0\r\n\r\n")
-    assert b"\r\nConnection: close\r\n" in answer
+    assert b"\r\nconnection: close\r\n" in answer
     assert answer.endswith(b"GET / ")
 
 

@@ -44,7 +44,7 @@ async def collection(call: Call) -> Response:
                 break
     rows = found[: window.limit]
     last = rows[-1].id if len(found) > window.limit else None
-    return json_answer(listed([show(webhook) for webhook in rows], "webhooks", last))
+    return json_answer(listed([_encoded(webhook) for webhook in rows], "webhooks", last))
 
 
 async def create(call: Call) -> Response:
@@ -73,9 +73,9 @@ async def one(call: Call) -> Response:
     tag = etag(webhook)
     if include is None and tag in _tags(call.request.headers.get("if-none-match")):
         return Response(status_code=304, headers={"etag": tag})
-    answer = show(webhook)
-    if include is not None:
-        answer.waiting = models.Waiting(**call.parts.waiting(webhook))
+    if include is None:
+        return json_answer(_encoded(webhook), headers={"etag": tag})
+    answer = structs.replace(show(webhook), waiting=models.Waiting(**call.parts.waiting(webhook)))
     return json_answer(answer, headers={"etag": tag})
 
 
@@ -209,6 +209,23 @@ def show(webhook: InForce) -> models.Webhook:
         created_at=format_time(webhook.created_ms),
         updated_at=format_time(webhook.updated_ms),
     )
+
+
+_kept: dict[str, tuple[InForce, Raw]] = {}
+"""How webhooks were shown last, by id: making it anew for each list is most of what a list costs."""
+_KEPT_MOST = 10_000
+
+
+def _encoded(webhook: InForce) -> Raw:
+    """`show`, as JSON."""
+    kept = _kept.get(webhook.id)
+    if kept is not None and kept[0] is webhook:
+        return kept[1]
+    if len(_kept) >= _KEPT_MOST:
+        _kept.clear()
+    text = Raw(msgspec.json.encode(show(webhook)))
+    _kept[webhook.id] = webhook, text
+    return text
 
 
 def etag(webhook: InForce) -> str:
