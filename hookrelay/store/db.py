@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import apsw
-import outcome
 import trio
 from msgspec import Struct
 
 from hookrelay.model import Ids, LocalTrouble, Refused
 from hookrelay.store import open as opening
 from hookrelay.store.files import Mark, StoreDamaged
+from hookrelay.store.worker import Worker
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
@@ -113,11 +112,11 @@ class Store:
         self._rate = 0.0
         self._waiting_rows = 0
         self._wal_bytes = 0
-        self._readers: list[apsw.Connection] = []
-        self._reading = trio.CapacityLimiter(READERS)
-        self._writing = trio.CapacityLimiter(1)
-        self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._writer: trio.lowlevel.Task | None = None
+        self._writer = Worker()
+        self._readers = [Worker() for _ in range(READERS)]
+        self._workers = (self._writer, *self._readers)
+        self._reading = trio.Semaphore(READERS)
+        self._reader_conns: dict[Worker, apsw.Connection] = {}
         self.ids = Ids(opened.identity.tag)
         self.salt = opened.identity.salt
         self.last_written_ms = opened.last_written_ms
@@ -178,14 +177,18 @@ class Store:
         if self._inline:
             await trio.lowlevel.checkpoint()
             return job(self._conn, *args)
-        return await trio.to_thread.run_sync(self._read, job, args, limiter=self._reading)
+        async with self._reading:
+            reader = self._readers.pop()
+            try:
+                return await reader.call(partial(self._read, reader, job, args))
+            finally:
+                self._readers.append(reader)
 
-    def _read(self, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
-        conn = self._readers.pop() if self._readers else opening.reader(self._opened.path)
-        try:
-            return job(conn, *args)
-        finally:
-            self._readers.append(conn)
+    def _read(self, reader: Worker, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
+        conn = self._reader_conns.get(reader)
+        if conn is None:
+            conn = self._reader_conns[reader] = opening.reader(self._opened.path)
+        return job(conn, *args)
 
     # --- the writer ---------------------------------------------------------------------------------------------
 
@@ -197,38 +200,25 @@ class Store:
         try:
             async with trio.open_nursery() as nursery:
                 if not self._inline:
-                    token = trio.lowlevel.current_trio_token()
-                    nursery.start_soon(partial(trio.to_thread.run_sync, self._thread, token, limiter=self._writing))
+                    for worker in self._workers:
+                        nursery.start_soon(worker.run)
                     nursery.start_soon(self._keep_house)
                 task_status.started()
                 try:
                     await self._write_batches()
                 finally:
-                    self._work.put(None)
+                    for worker in self._workers:
+                        worker.stop()
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
-
-    def _thread(self, token: trio.lowlevel.TrioToken) -> None:
-        """The writer's thread: one for the store's life, since starting a call in one takes as long as a commit."""
-        while (work := self._work.get()) is not None:
-            result = outcome.capture(work)
-            token.run_sync_soon(self._came_back, result)
-
-    def _came_back(self, result: outcome.Outcome[Any]) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            trio.lowlevel.reschedule(writer, result)
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         """What `work` returns or raises, called in the writer's thread. Not to be cancelled: it would go on there."""
         if self._inline:
             await trio.lowlevel.checkpoint()
             return work()
-        self._writer = trio.lowlevel.current_task()
-        self._work.put(work)
-        answer: Answer = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        return answer
+        return await self._writer.call(work)
 
     def close(self) -> None:
         """Take nothing more that could be refused; `run` returns once the rest is on disk."""
@@ -374,7 +364,7 @@ class Store:
                 self._marked = commits
 
     def _close(self) -> None:
-        for conn in self._readers:
+        for conn in self._reader_conns.values():
             conn.close()
         self._conn.close()
         if self._opened.marker is not None:

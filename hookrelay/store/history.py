@@ -5,7 +5,7 @@ lets through fill the page. What matches rarely gives short pages, until the end
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -106,31 +106,33 @@ _COLUMNS = (
 )
 _JOINED = " FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN webhook AS w ON w.seq = d.webhook"
 _SHOWN = f"SELECT {_COLUMNS}{_JOINED}"
-# A reader's thread gives the GIL up at every row and waits to get it back: whole pages come as one row of JSON, which
-# costs a busy loop a tenth.
-_MATCHING = (
-    f"SELECT json_group_array(json_array({_COLUMNS}) ORDER BY d.seq DESC){_JOINED}"
-    " WHERE d.seq IN (SELECT value FROM json_each(?1))"
-    " AND (?2 IS NULL OR d.state = ?2) AND (?3 IS NULL OR (w.status <> 'active') = ?3) AND (?4 IS NULL OR e.type = ?4)"
-    " AND (?5 IS NULL OR d.created_ms >= ?5) AND (?6 IS NULL OR d.created_ms < ?6)"
-    " AND (?7 IS NULL OR d.response_code = ?7)"
+# A reader's thread gives the GIL up at every row and at every statement, and waits to get it back: a step comes as one
+# row of one statement, which costs a busy loop a tenth. What `{numbers}` stands for gives the candidates.
+_STEP = (
+    "WITH candidate (seq) AS MATERIALIZED ({numbers})"
+    " SELECT (SELECT json_array(count(*), min(seq)) FROM candidate),"
+    f" (SELECT json_group_array(json_array({_COLUMNS}) ORDER BY d.seq DESC) FROM candidate AS c"
+    " CROSS JOIN delivery AS d ON d.seq = c.seq JOIN event AS e ON e.seq = d.event"
+    " JOIN webhook AS w ON w.seq = d.webhook"
+    " WHERE (:state IS NULL OR d.state = :state) AND (:is_held IS NULL OR (w.status <> 'active') = :is_held)"
+    " AND (:type IS NULL OR e.type = :type) AND (:since IS NULL OR d.created_ms >= :since)"
+    " AND (:until IS NULL OR d.created_ms < :until) AND (:code IS NULL OR d.response_code = :code))"
 )
-_OF_ALL = (
-    "SELECT json_group_array(seq ORDER BY seq DESC) FROM"
-    " (SELECT seq FROM delivery WHERE seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?)"
+_GIVEN = _STEP.format(numbers="SELECT value FROM json_each(:numbers)")
+_OF_ALL = _STEP.format(
+    numbers="SELECT seq FROM delivery WHERE seq < :below AND seq >= :low ORDER BY seq DESC LIMIT :count"
 )
-_OF_ALL_ENDED = (
-    "SELECT json_group_array(seq ORDER BY seq DESC) FROM (SELECT seq FROM delivery INDEXED BY delivery_dead"
-    " WHERE state IN ('failed', 'cancelled') AND state = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?)"
+_OF_ALL_ENDED = _STEP.format(
+    numbers="SELECT seq FROM delivery INDEXED BY delivery_dead WHERE state IN ('failed', 'cancelled')"
+    " AND state = :state AND seq < :below AND seq >= :low ORDER BY seq DESC LIMIT :count"
 )
-_OF_WEBHOOK = (
-    "SELECT json_group_array(seq ORDER BY seq DESC) FROM (SELECT seq FROM delivery INDEXED BY delivery_of_webhook"
-    " WHERE webhook = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?)"
+_OF_WEBHOOK = _STEP.format(
+    numbers="SELECT seq FROM delivery INDEXED BY delivery_of_webhook WHERE webhook = :webhook AND seq < :below"
+    " AND seq >= :low ORDER BY seq DESC LIMIT :count"
 )
-_OF_WEBHOOK_ENDED = (
-    "SELECT json_group_array(seq ORDER BY seq DESC) FROM (SELECT seq FROM delivery INDEXED BY delivery_ended_badly"
-    " WHERE state IN ('failed', 'cancelled') AND webhook = ? AND state = ? AND seq < ? AND seq >= ?"
-    " ORDER BY seq DESC LIMIT ?)"
+_OF_WEBHOOK_ENDED = _STEP.format(
+    numbers="SELECT seq FROM delivery INDEXED BY delivery_ended_badly WHERE state IN ('failed', 'cancelled')"
+    " AND webhook = :webhook AND state = :state AND seq < :below AND seq >= :low ORDER BY seq DESC LIMIT :count"
 )
 
 
@@ -141,19 +143,35 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
         first, last = _deliveries_of(conn, wanted.event)
         low, high = max(low, first), min(high, last)
     start = high if before is None else min(before, high)
+    match: dict[str, Any] = {
+        "state": wanted.state,
+        "is_held": wanted.is_held,
+        "type": wanted.type,
+        "since": wanted.since_ms,
+        "until": wanted.until_ms,
+        "code": wanted.code,
+        "webhook": wanted.webhook,
+        "low": low,
+    }
+    is_ended = wanted.state in ("failed", "cancelled")
+    if wanted.webhook is None and wanted.tenant is not None and wanted.event is None:
+        return _page(_merged(conn, wanted.tenant, match, start), start, limit)
+    if wanted.webhook is not None:
+        text = _OF_WEBHOOK_ENDED if is_ended else _OF_WEBHOOK
+    else:
+        text = _OF_ALL_ENDED if is_ended else _OF_ALL
 
-    def fetch(candidates: Sequence[int]) -> list[DeliveryRow]:
-        text = json.dumps(candidates)
-        match = (wanted.state, wanted.is_held, wanted.type, wanted.since_ms, wanted.until_ms, wanted.code)
-        return _delivery_rows(conn.execute(_MATCHING, (text, *match)).get)
+    def look(below: int, count: int) -> Step[DeliveryRow]:
+        return _delivery_step(conn.execute(text, {**match, "below": below, "count": count}).get)
 
-    return _page(_candidates(conn, wanted, start, low), fetch, lambda row: row.seq, limit)
+    return _page(look, start, limit)
 
 
 def recent(conn: apsw.Connection, numbers: Sequence[int]) -> list[DeliveryRow]:
     """These deliveries, as far as they are still there, in the given order."""
-    nothing = (None,) * 6
-    rows = {row.seq: row for row in _delivery_rows(conn.execute(_MATCHING, (json.dumps(list(numbers)), *nothing)).get)}
+    all_of_them = dict.fromkeys(("state", "is_held", "type", "since", "until", "code"))
+    step = _delivery_step(conn.execute(_GIVEN, {**all_of_them, "numbers": json.dumps(list(numbers))}).get)
+    rows = {row.seq: row for row in step.rows}
     return [rows[number] for number in numbers if number in rows]
 
 
@@ -216,23 +234,25 @@ def _attempts(conn: apsw.Connection, found: DeliveryRow) -> list[AttemptRow]:
 
 _EVENT_COLUMNS = "seq, created_ms, type, tenant, timestamp, idempotency_key, ordering_key, traceparent, test"
 _EVENT = f"SELECT {_EVENT_COLUMNS}"
-_EVENTS_MATCHING = (
-    f"SELECT json_group_array(json_array({_EVENT_COLUMNS}) ORDER BY seq DESC)"
-    " FROM event WHERE seq IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR type = ?2)"
-    " AND (?3 IS NULL OR created_ms >= ?3) AND (?4 IS NULL OR created_ms < ?4)"
+_EVENT_STEP = (
+    "WITH candidate (seq) AS MATERIALIZED ({numbers})"
+    " SELECT (SELECT json_array(count(*), min(seq)) FROM candidate),"
+    f" (SELECT json_group_array(json_array({_EVENT_COLUMNS}) ORDER BY seq DESC)"
+    " FROM candidate CROSS JOIN event USING (seq)"
+    " WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR created_ms >= :since)"
+    " AND (:until IS NULL OR created_ms < :until))"
+)
+_EVENTS_OF_ALL = _EVENT_STEP.format(
+    numbers="SELECT seq FROM event WHERE seq < :below AND seq >= :low ORDER BY seq DESC LIMIT :count"
+)
+_EVENTS_OF_TENANT = _EVENT_STEP.format(
+    numbers="SELECT seq FROM event INDEXED BY event_of_tenant WHERE tenant = :tenant AND seq < :below AND seq >= :low"
+    " ORDER BY seq DESC LIMIT :count"
 )
 _WITH_DATA = f"SELECT json_group_array(json_array({_EVENT_COLUMNS}, CAST(data AS TEXT)) ORDER BY seq) FROM"
 _EVENTS_AFTER = f"{_WITH_DATA} (SELECT * FROM event WHERE seq > ? ORDER BY seq LIMIT ?)"
 _EVENTS_AFTER_OF_TENANT = (
     f"{_WITH_DATA} (SELECT * FROM event INDEXED BY event_of_tenant WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?)"
-)
-_EVENTS_OF_ALL = (
-    "SELECT json_group_array(seq ORDER BY seq DESC) FROM"
-    " (SELECT seq FROM event WHERE seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?)"
-)
-_EVENTS_OF_TENANT = (
-    "SELECT json_group_array(seq ORDER BY seq DESC) FROM (SELECT seq FROM event INDEXED BY event_of_tenant"
-    " WHERE tenant = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?)"
 )
 
 
@@ -249,13 +269,12 @@ def events(
     low, high = _bounds(conn, "event", since_ms, until_ms)
     start = high if before is None else min(before, high)
     text = _EVENTS_OF_ALL if tenant is None else _EVENTS_OF_TENANT
-    own = () if tenant is None else (tenant,)
+    match: dict[str, Any] = {"tenant": tenant, "type": type, "since": since_ms, "until": until_ms, "low": low}
 
-    def fetch(candidates: Sequence[int]) -> list[EventRow]:
-        return _event_rows(conn.execute(_EVENTS_MATCHING, (json.dumps(candidates), type, since_ms, until_ms)).get)
+    def look(below: int, count: int) -> Step[EventRow]:
+        return _event_step(conn.execute(text, {**match, "below": below, "count": count}).get)
 
-    steps = _steps(lambda below, count: _numbers(conn.execute(text, (*own, below, low, count)).get), start)
-    return _page(steps, fetch, lambda row: row.seq, limit)
+    return _page(look, start, limit)
 
 
 def event(conn: apsw.Connection, seq: int, limit: int) -> tuple[EventRow, bytes, int, list[DeliveryRow]] | None:
@@ -278,94 +297,97 @@ def events_after(conn: apsw.Connection, tenant: str | None, above: int, limit: i
     return [(EventRow(*row[:-1]), row[-1].encode()) for row in _decode_lists(text)]
 
 
-_delivery_rows = msgspec.json.Decoder(list[DeliveryRow]).decode
-_event_rows = msgspec.json.Decoder(list[EventRow]).decode
-_numbers = msgspec.json.Decoder(list[int]).decode
 _pairs = msgspec.json.Decoder(list[tuple[int, int]]).decode
 _decode_lists = msgspec.json.Decoder(list[list[Any]]).decode
 
 
-# --- candidates -------------------------------------------------------------------------------------------------
-
-Steps = Iterator[list[int]]
-"""Numbers, newest first, step by step; an empty step is the end."""
+# --- steps ------------------------------------------------------------------------------------------------------
 
 
-def _page(
-    steps: Steps, fetch: Callable[[Sequence[int]], list[Row]], number: Callable[[Row], int], limit: int
-) -> Page[Row]:
+class Step(NamedTuple, Generic[Row]):
+    """A look at some candidates: how many there were, the least of them, and what matched, newest first."""
+
+    looked: int
+    least: int | None
+    rows: list[Row]
+
+
+Look = Callable[[int, int], Step[Row]]
+"""Looks at up to so many candidates (the second) with numbers below another (the first)."""
+
+_read_count = msgspec.json.Decoder(tuple[int, int | None]).decode
+_read_deliveries = msgspec.json.Decoder(list[DeliveryRow]).decode
+_read_events = msgspec.json.Decoder(list[EventRow]).decode
+_read_numbers = msgspec.json.Decoder(list[int]).decode
+
+
+def _delivery_step(row: tuple[str, str]) -> Step[DeliveryRow]:
+    return Step(*_read_count(row[0]), _read_deliveries(row[1]))
+
+
+def _event_step(row: tuple[str, str]) -> Step[EventRow]:
+    return Step(*_read_count(row[0]), _read_events(row[1]))
+
+
+def _page(look: Look[Row], start: int, limit: int) -> Page[Row]:
+    """Step by step until the page is full, all was looked at, or enough for one page."""
     rows: list[Row] = []
-    looked = 0
-    for candidates in steps:
-        if not candidates:
-            return Page(rows, None)
-        rows += fetch(candidates)
-        looked += len(candidates)
+    below, looked = start, 0
+    for size in (max(limit, STEPS[0]), *STEPS[1:], *[STEPS[-1]] * LOOKED_THROUGH):
+        step = look(below, size + 1)
+        rows += step.rows
+        looked += step.looked
         if len(rows) > limit:
-            return Page(rows[:limit], number(rows[limit - 1]))
+            last: Any = rows[limit - 1]
+            return Page(rows[:limit], last.seq)
+        if step.looked <= size or step.least is None:
+            break
         if looked >= LOOKED_THROUGH:
-            return Page(rows, candidates[-1])
+            return Page(rows, step.least)
+        below = step.least
     return Page(rows, None)
 
 
-def _candidates(conn: apsw.Connection, wanted: Wanted, start: int, low: int) -> Steps:
-    ended = wanted.state if wanted.state in ("failed", "cancelled") else None
-    if wanted.webhook is not None:
-        return _steps(_walk(conn, wanted.webhook, ended, low), start)
-    if wanted.tenant is not None and wanted.event is None:
-        return _merged(conn, wanted.tenant, ended, start, low)
-    text = _OF_ALL if ended is None else _OF_ALL_ENDED
-    own = () if ended is None else (ended,)
-    return _steps(lambda below, count: _numbers(conn.execute(text, (*own, below, low, count)).get), start)
+_NUMBERS = (
+    "SELECT json_group_array(seq ORDER BY seq DESC) FROM (SELECT seq FROM delivery INDEXED BY delivery_of_webhook"
+    " WHERE webhook = :webhook AND seq < :below AND seq >= :low ORDER BY seq DESC LIMIT :count)"
+)
+_NUMBERS_ENDED = (
+    "SELECT json_group_array(seq ORDER BY seq DESC) FROM (SELECT seq FROM delivery INDEXED BY delivery_ended_badly"
+    " WHERE state IN ('failed', 'cancelled') AND webhook = :webhook AND state = :state AND seq < :below AND seq >= :low"
+    " ORDER BY seq DESC LIMIT :count)"
+)
+_AT_ONCE = 32
 
 
-Look = Callable[[int, int], list[int]]
-"""Up to so many numbers (the second) below another (the first), newest first."""
-
-
-def _walk(conn: apsw.Connection, webhook: int, ended: str | None, low: int) -> Look:
-    text = _OF_WEBHOOK if ended is None else _OF_WEBHOOK_ENDED
-    own = (webhook,) if ended is None else (webhook, ended)
-    return lambda below, count: _numbers(conn.execute(text, (*own, below, low, count)).get)
-
-
-def _steps(look: Look, start: int) -> Steps:
-    below = start
-    sizes = iter(STEPS)
-    size = STEPS[0]
-    while True:
-        size = next(sizes, size)
-        step = look(below, size + 1)
-        yield step
-        if len(step) <= size:
-            yield []
-        below = step[-1]
-
-
-def _merged(conn: apsw.Connection, tenant: str, ended: str | None, start: int, low: int) -> Steps:
+def _merged(conn: apsw.Connection, tenant: str, match: dict[str, Any], start: int) -> Look[DeliveryRow]:
     """The deliveries of all of a tenant's webhooks, deleted ones too: each one's are in order, these are merged."""
-    at_once = 32
-    walks = [
-        _walk(conn, seq, ended, low) for (seq,) in conn.execute("SELECT seq FROM webhook WHERE tenant = ?", (tenant,))
-    ]
-    heads = [(-found[0], index, 0) for index, walk in enumerate(walks) if (found := walk(start, 1))]
+    text = _NUMBERS_ENDED if match["state"] in ("failed", "cancelled") else _NUMBERS
+    theirs: list[Any] = conn.execute("SELECT seq FROM webhook WHERE tenant = ?", (tenant,)).fetchall()
+
+    def walk(webhook: int, below: int, count: int) -> list[int]:
+        place = {**match, "webhook": webhook, "below": below, "count": count}
+        return _read_numbers(conn.execute(text, place).get)
+
+    heads = [(-found[0], webhook) for (webhook,) in theirs if (found := walk(webhook, start, 1))]
     heapify(heads)
     ahead: dict[int, list[int]] = {}
-    for size in (*STEPS, *[STEPS[-1]] * LOOKED_THROUGH):
-        step: list[int] = []
-        while heads and len(step) <= size:
-            least, index, _ = heads[0]
-            step.append(-least)
-            rest = ahead.get(index)
+
+    def look(below: int, count: int) -> Step[DeliveryRow]:
+        numbers: list[int] = []
+        while heads and len(numbers) < count:
+            least, webhook = heads[0]
+            numbers.append(-least)
+            rest = ahead.get(webhook)
             if not rest:
-                rest = ahead[index] = walks[index](-least, at_once)[::-1]
+                rest = ahead[webhook] = walk(webhook, -least, _AT_ONCE)[::-1]
             if rest:
-                heapreplace(heads, (-rest.pop(), index, 0))
+                heapreplace(heads, (-rest.pop(), webhook))
             else:
                 heappop(heads)
-        yield step
-        if not heads:
-            yield []
+        return _delivery_step(conn.execute(_GIVEN, {**match, "numbers": json.dumps(numbers)}).get)
+
+    return look
 
 
 def _bounds(conn: apsw.Connection, table: str, since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
