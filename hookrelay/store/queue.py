@@ -241,7 +241,12 @@ def cancel_waiting(conn: apsw.Connection, webhook: int, now_ms: int, limit: int)
 
     Those that wait for others go before these: wherever it stops, what is left of a chain has its free delivery.
     """
-    for is_retry in (0, 1):
+    waiting = conn.execute(
+        "SELECT 1 FROM delivery INDEXED BY delivery_due"
+        " WHERE webhook = ? AND (strikes > 0) IN (0, 1) AND state = 'pending' LIMIT 1",
+        (webhook,),
+    ).get
+    for is_retry in (0, 1) if waiting else ():
         conn.execute(
             "UPDATE delivery SET state = 'cancelled', due_ms = NULL, completed_ms = ? WHERE seq IN"
             " (SELECT seq FROM delivery INDEXED BY delivery_due WHERE webhook = ? AND (strikes > 0) = ?"
