@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,9})(?:\.([0-9]{1,3}))?(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -46,5 +47,11 @@ def format_size(count: int) -> str:
 
 def format_time(ms: int) -> str:
     """Unix milliseconds as RFC 3339 in UTC: `2026-02-26T10:00:00.000Z`."""
-    seconds, rest = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03d}Z"
+    days, ms = divmod(ms, 86_400_000)
+    minutes, ms = divmod(ms, 60_000)
+    return f"{_date(days)}T{minutes // 60:02d}:{minutes % 60:02d}:{ms // 1000:02d}.{ms % 1000:03d}Z"
+
+
+@lru_cache(1024)
+def _date(days: int) -> str:
+    return datetime.fromtimestamp(days * 86_400, UTC).date().isoformat()

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 
 from hookrelay.model import FieldError, Refused
 from hookrelay.rules.payload import MAX_DEPTH, is_too_deep
 from hookrelay.rules.wording import unknown
+from hookrelay.web.http import Request
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -17,7 +17,7 @@ NDJSON = "application/x-ndjson"
 
 def media_type(request: Request) -> str:
     """What the body is said to be; JSON where nothing is said."""
-    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    return (request.header(b"content-type") or JSON).partition(";")[0].strip().lower()
 
 
 async def read_object(request: Request, *types: str) -> dict[str, Any]:

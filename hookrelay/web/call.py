@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hookrelay.config.settings import Config
@@ -27,6 +25,8 @@ from hookrelay.store import history
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.web.http import Answer as Reply
+from hookrelay.web.http import Request
 from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
 from hookrelay.web.problems import Problem, problem_of
 from hookrelay.web.query import Query
@@ -72,14 +72,14 @@ class Call:
 
     def query(self, *known: str) -> Query:
         """The parameters; `tenant` is always known, and read by `tenant`."""
-        return Query(self.request.query_params, ("tenant", *known))
+        return Query(self.request.query(), ("tenant", *known))
 
     def tenant(self) -> str | None:
         """Whose things are meant: the key's tenant, or the one that an administrator names; None for all.
 
         Refused where a key of one tenant names another.
         """
-        return self.allowed_tenant(self.request.query_params.get("tenant"))
+        return self.allowed_tenant(self.request.parameter("tenant"))
 
     def allowed_tenant(self, asked: str | None) -> str | None:
         """The same for a tenant that the caller named elsewhere."""
@@ -103,7 +103,7 @@ class Call:
 
     def webhook(self) -> Webhook:
         """The webhook that the path names. Refused("not_found") where there is none for this call."""
-        webhook = self.parts.catalog().by_id.get(self.request.path_params["id"])
+        webhook = self.parts.catalog().by_id.get(self.request.id)
         if webhook is None or not self.sees(webhook.tenant):
             raise Refused("not_found", "there is no webhook with this id")
         return webhook
@@ -111,7 +111,7 @@ class Call:
     async def delivery(self) -> tuple[history.DeliveryRow, history.EventRow, bytes, list[history.AttemptRow]]:
         """The delivery that the path names, with its event, that one's data and its attempts, or Refused."""
         store = self.parts.store
-        key = store.ids.seq("dlv", self.request.path_params["id"])
+        key = store.ids.seq("dlv", self.request.id)
         found = None if key is None else await store.read(history.delivery, key[0])
         if found is None or key is None or found[0].created_ms != key[1] or not self.sees(found[0].tenant):
             raise Refused("not_found", "there is no delivery with this id: it may be past its retention")
@@ -125,7 +125,7 @@ class Call:
     async def event(self, limit: int) -> tuple[history.EventRow, bytes, int, list[history.DeliveryRow]]:
         """The event that the path names, its data, and `limit` of its deliveries, or Refused."""
         store = self.parts.store
-        key = store.ids.seq("evt", self.request.path_params["id"])
+        key = store.ids.seq("evt", self.request.id)
         found = None if key is None else await store.read(history.event, key[0], limit)
         if found is None or key is None or found[0].created_ms != key[1] or not self.sees(found[0].tenant):
             raise Refused("not_found", "there is no event with this id: it may be past its retention")
@@ -143,7 +143,7 @@ class Call:
 
     def key(self) -> KeyRow:
         """The key that the path names, or Refused."""
-        row = self.parts.keyring.find(self.request.path_params["id"])
+        row = self.parts.keyring.find(self.request.id)
         if row is None or not self.sees(row.tenant):
             raise Refused("not_found", "there is no key with this id")
         return row
@@ -158,7 +158,7 @@ class Call:
         return int(time.time() * 1000)
 
 
-Answer = Callable[[Call], Awaitable[Response]]
+Answer = Callable[[Call], Awaitable[Reply]]
 
 
 class Resource:
@@ -182,23 +182,13 @@ class Resource:
         try:
             if roles is not OPEN:
                 _check_role(caller, roles)
-            response = await answer(Call(Request(scope, receive, send), self._parts, caller))
+            reply: Reply = await answer(Call(Request(scope, receive), self._parts, caller))
         except Refused as refused:
-            response = problem_of(refused)
-        await response(scope, receive, send)
+            reply = problem_of(refused)
+        await reply(scope, receive, send)
 
 
 def _check_role(caller: Caller, roles: Roles) -> None:
     if caller.role not in roles:
         able = ", ".join(sorted(roles))
         raise Refused("forbidden", f"a key with the role {caller.role} may not do this: it takes {able}")
-
-
-def json_answer(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer that no cache keeps."""
-    return Response(
-        msgspec.json.encode(content),
-        status_code=status,
-        media_type="application/json",
-        headers={"cache-control": "no-store", **(headers or {})},
-    )

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import msgspec
-from starlette.responses import Response
 
 from hookrelay.model import FieldError, Refused
+from hookrelay.web.http import Answer
 
 TITLES: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "The body is not JSON"),
@@ -32,10 +32,10 @@ TITLES: dict[str, tuple[int, str]] = {
 }
 
 
-class Problem(Response):
+class Problem(Answer):
     """An answer that says what is wrong and what would be right."""
 
-    media_type = "application/problem+json"
+    __slots__ = ()
 
     def __init__(
         self,
@@ -53,7 +53,9 @@ class Problem(Response):
             "code": code,
             "errors": [{"field": error.field, "detail": error.detail} for error in errors],
         }
-        super().__init__(msgspec.json.encode(content), status_code=status, headers=headers)
+        super().__init__(
+            msgspec.json.encode(content), status=status, media_type="application/problem+json", headers=headers
+        )
 
 
 def problem_of(error: Refused) -> Problem:

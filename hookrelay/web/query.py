@@ -1,12 +1,11 @@
 """What stands behind the question mark: every parameter read by its kind, every mistake told at once."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from starlette.datastructures import QueryParams
 
 from hookrelay.model import FieldError, Refused
 from hookrelay.rules.timestamp import to_utc
@@ -28,14 +27,14 @@ class Window(Struct, frozen=True):
 class Query:
     """The parameters of one request. Each method takes one; `done` tells of all mistakes."""
 
-    def __init__(self, given: QueryParams, known: Collection[str]) -> None:
-        self._given = given
-        self._errors = [FieldError(name, unknown(name[:64], known)) for name in given if name not in known]
-        self._errors += [
-            FieldError(name, "stands there twice: give it once")
-            for name in dict.fromkeys(given)
-            if len(given.getlist(name)) > 1
-        ]
+    def __init__(self, given: Mapping[str, list[str]], known: Collection[str]) -> None:
+        self._given = {name: values[0] for name, values in given.items()}
+        self._errors: list[FieldError] = []
+        for name, values in given.items():
+            if name not in known:
+                self.wrong(name[:64], unknown(name[:64], known))
+            elif len(values) > 1:
+                self.wrong(name, "stands there twice: give it once")
 
     def done(self) -> None:
         """Refused("invalid_field") where anything was wrong."""

@@ -3,7 +3,6 @@
 from typing import Any
 
 from msgspec import Raw, structs
-from starlette.responses import Response
 
 from hookrelay import __version__
 from hookrelay.model import Event, Ids, Refused
@@ -13,21 +12,22 @@ from hookrelay.store import history
 from hookrelay.store.chains import BLOCKED_MS
 from hookrelay.units import format_time
 from hookrelay.web.api import models
-from hookrelay.web.call import Call, json_answer
+from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, json_answer
 from hookrelay.web.query import Query, listed
 
 FILTERS = ("limit", "cursor", "status", "type", "since", "until", "response_code")
 STATUSES = ("pending", "held", "succeeded", "failed", "cancelled")
 
 
-async def of_webhook(call: Call) -> Response:
+async def of_webhook(call: Call) -> Answer:
     """GET: the deliveries of one webhook, newest first"""
     webhook = call.webhook()
     query = call.query(*FILTERS)
     return await _list(call, query, f"deliveries:{webhook.id}", history.Wanted(webhook=webhook.seq))
 
 
-async def collection(call: Call) -> Response:
+async def collection(call: Call) -> Answer:
     """GET: the deliveries of all webhooks, newest first; `?status=failed` are the dead letters"""
     query = call.query(*FILTERS, "webhook", "event")
     wanted = history.Wanted()
@@ -46,7 +46,7 @@ async def collection(call: Call) -> Response:
     return await _list(call, query, "deliveries", wanted)
 
 
-async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> Response:
+async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> Answer:
     limit, before = query.numbered_window(kind)
     now_ms = call.now_ms()
     status = query.word("status", STATUSES)
@@ -66,13 +66,13 @@ async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> 
     return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], kind, last))
 
 
-async def one(call: Call) -> Response:
+async def one(call: Call) -> Answer:
     """GET: one delivery, with its attempts and its payload"""
     call.query().done()
     return json_answer(_whole(call, *await call.delivery()))
 
 
-async def retry(call: Call) -> Response:
+async def retry(call: Call) -> Answer:
     """POST: one more attempt now"""
     call.query().done()
     row = (await call.delivery())[0]
@@ -80,7 +80,7 @@ async def retry(call: Call) -> Response:
     return json_answer(await _now(call, row.seq), 202)
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: Call) -> Answer:
     """POST: none any more"""
     call.query().done()
     row = (await call.delivery())[0]

@@ -4,31 +4,31 @@ from functools import lru_cache
 from importlib import resources
 
 import msgspec
-from starlette.responses import Response
 
 from hookrelay.web import docs
 from hookrelay.web.api.openapi import document
 from hookrelay.web.call import Call
+from hookrelay.web.http import Answer
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-async def openapi(call: Call) -> Response:
+async def openapi(call: Call) -> Answer:
     """GET: OpenAPI 3.1"""
-    return Response(_openapi(), media_type="application/json")
+    return Answer(_openapi(), media_type="application/json")
 
 
-async def docs_page(call: Call) -> Response:
+async def docs_page(call: Call) -> Answer:
     """GET: the same as a page"""
     headers = {"content-security-policy": CSP, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-    return Response(_page(), media_type="text/html; charset=utf-8", headers=headers)
+    return Answer(_page(), media_type="text/html; charset=utf-8", headers=headers)
 
 
-async def style(call: Call) -> Response:
+async def style(call: Call) -> Answer:
     """GET: how the page looks"""
-    return Response(_style(), media_type="text/css; charset=utf-8", headers={"x-content-type-options": "nosniff"})
+    return Answer(_style(), media_type="text/css; charset=utf-8", headers={"x-content-type-options": "nosniff"})
 
 
 @lru_cache(1)

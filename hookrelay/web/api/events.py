@@ -2,7 +2,6 @@
 
 import msgspec
 from msgspec import UNSET, Raw, structs
-from starlette.responses import Response
 
 from hookrelay.ingest import Adapt
 from hookrelay.model import Ids, Refused, Submission
@@ -11,17 +10,18 @@ from hookrelay.units import format_time
 from hookrelay.web import body
 from hookrelay.web.api import deliveries, models
 from hookrelay.web.api.webhooks import check_idempotency_key
-from hookrelay.web.call import Call, json_answer
+from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, json_answer
 from hookrelay.web.query import listed
 
 DELIVERIES_SHOWN = 250
 
 
-async def submit(call: Call) -> Response:
+async def submit(call: Call) -> Answer:
     """POST: one event as JSON, or many as NDJSON"""
     call.query().done()
     content = await body.read_bytes(call.request, body.JSON, body.NDJSON)
-    key = call.request.headers.get("idempotency-key")
+    key = call.request.header(b"idempotency-key")
     if key is not None:
         check_idempotency_key(key)
     tenant = call.tenant()
@@ -47,7 +47,7 @@ async def submit(call: Call) -> Response:
     return json_answer(said, 202)
 
 
-async def _submit_many(call: Call, content: bytes, adapt: Adapt, *, has_key: bool) -> Response:
+async def _submit_many(call: Call, content: bytes, adapt: Adapt, *, has_key: bool) -> Answer:
     if has_key:
         raise Refused(
             "invalid_field", "one key cannot stand for many events: give each line an idempotency_key of its own",
@@ -56,10 +56,10 @@ async def _submit_many(call: Call, content: bytes, adapt: Adapt, *, has_key: boo
     limit = call.parts.ingest.limits.max_size
     lines = [line if len(line) <= limit else None for line in content.split(b"\n") if line.strip()]
     answer = await call.parts.ingest.take(lines, adapt) if lines else b""
-    return Response(answer, media_type=body.NDJSON, headers={"cache-control": "no-store"})
+    return Answer(answer, media_type=body.NDJSON, headers={"cache-control": "no-store"})
 
 
-async def collection(call: Call) -> Response:
+async def collection(call: Call) -> Answer:
     """GET: the events, newest first"""
     query = call.query("limit", "cursor", "type", "since", "until")
     limit, before = query.numbered_window("events")
@@ -71,7 +71,7 @@ async def collection(call: Call) -> Response:
     return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], "events", last))
 
 
-async def one(call: Call) -> Response:
+async def one(call: Call) -> Answer:
     """GET: one event, with its data and its deliveries"""
     call.query().done()
     row, data, count, rows = await call.event(DELIVERIES_SHOWN)
@@ -80,7 +80,7 @@ async def one(call: Call) -> Response:
     return json_answer(structs.replace(show(row, ids), data=Raw(data), delivery_count=count, deliveries=found))
 
 
-async def types(call: Call) -> Response:
+async def types(call: Call) -> Answer:
     """GET: the catalogue of event types"""
     call.query().done()
     return json_answer(

@@ -3,7 +3,6 @@
 from typing import Any
 
 from msgspec import structs
-from starlette.responses import Response
 
 from hookrelay.model import FieldError
 from hookrelay.rules.webhook import is_tenant
@@ -12,7 +11,8 @@ from hookrelay.store.keys import KeyRow
 from hookrelay.units import format_time
 from hookrelay.web import body
 from hookrelay.web.api import models
-from hookrelay.web.call import Call, json_answer
+from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, json_answer
 from hookrelay.web.keyring import EVERYBODY
 from hookrelay.web.query import listed
 
@@ -20,7 +20,7 @@ ROLES = ("admin", "manage", "submit", "read")
 _NAME_MOST = 128
 
 
-async def collection(call: Call) -> Response:
+async def collection(call: Call) -> Answer:
     """GET: the keys, by id; never themselves"""
     query = call.query("limit", "cursor")
     window = query.window("keys")
@@ -34,7 +34,7 @@ async def collection(call: Call) -> Response:
     return json_answer(listed([show(row) for row in rows], "keys", rows[-1].id if len(found) > window.limit else None))
 
 
-async def create(call: Call) -> Response:
+async def create(call: Call) -> Answer:
     """POST: a new key; it is in the answer, and nowhere else"""
     call.query().done()
     values = await body.read_object(call.request)
@@ -58,11 +58,11 @@ async def create(call: Call) -> Response:
     return json_answer(structs.replace(show(row), key=text), 201, {"location": f"/v1/keys/{row.id}"})
 
 
-async def revoke(call: Call) -> Response:
+async def revoke(call: Call) -> Answer:
     """DELETE: from now on it opens nothing"""
     call.query().done()
     await call.parts.keyring.revoke(call.key())
-    return Response(status_code=204)
+    return Answer(status=204)
 
 
 def show(row: KeyRow) -> models.Key:

@@ -1,14 +1,14 @@
 """`/v1/status`, `/-/reload`, `/metrics` and health: what operators ask."""
 
 import trio
-from starlette.responses import PlainTextResponse, Response
 
 from hookrelay import __version__
 from hookrelay.model import FieldError, Refused
-from hookrelay.web.call import Call, json_answer
+from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, json_answer
 
 
-async def status(call: Call) -> Response:
+async def status(call: Call) -> Answer:
     """GET: how the daemon does, on one page"""
     call.query().done()
     _check_operator(call)
@@ -26,7 +26,7 @@ async def status(call: Call) -> Response:
     )
 
 
-async def reload(call: Call) -> Response:
+async def reload(call: Call) -> Answer:
     """POST: read all files again"""
     call.query().done()
     _check_operator(call)
@@ -40,24 +40,29 @@ async def reload(call: Call) -> Response:
     return json_answer({"reloaded": True, "webhooks": len(call.parts.catalog().by_seq)})
 
 
+def plain(text: str, status: int = 200) -> Answer:
+    """A line of text."""
+    return Answer(text.encode(), status=status, media_type="text/plain; charset=utf-8")
+
+
 def _check_operator(call: Call) -> None:
     if call.caller.tenant is not None:
         raise Refused("forbidden", 'this takes a key with the role admin for all tenants ("*")')
 
 
-async def metrics(call: Call) -> Response:
+async def metrics(call: Call) -> Answer:
     """GET: Prometheus text"""
     text = await trio.to_thread.run_sync(call.parts.metrics.render)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Answer(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def healthy(call: Call) -> Response:
+async def healthy(call: Call) -> Answer:
     """GET: whether the process answers"""
-    return PlainTextResponse("ok\n")
+    return plain("ok\n")
 
 
-async def ready(call: Call) -> Response:
+async def ready(call: Call) -> Answer:
     """GET: whether it takes events"""
     if call.parts.is_ready():
-        return PlainTextResponse("ready\n")
-    return PlainTextResponse("not ready: starting, stopping, or the store cannot be written\n", status_code=503)
+        return plain("ready\n")
+    return plain("not ready: starting, stopping, or the store cannot be written\n", 503)

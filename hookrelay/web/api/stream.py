@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import msgspec
 import trio
 from msgspec import Raw, Struct, structs
-from starlette.responses import Response, StreamingResponse
 
 from hookrelay.feed import Watcher
 from hookrelay.model import Refused
@@ -18,6 +17,7 @@ from hookrelay.rules.wording import shown
 from hookrelay.store import history
 from hookrelay.web.api import deliveries, events
 from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, Stream
 
 MOST = 128
 """Streams at once: half of all connections stay for those who ask once."""
@@ -37,7 +37,7 @@ class Wish(Struct, frozen=True):
     deliveries: bool
 
 
-async def stream(call: Call) -> Response:
+async def stream(call: Call) -> Answer:
     """GET: new events, and what becomes of deliveries, until the caller goes away"""
     query = call.query("types", "include", "webhook", "last_event_id")
     types = tuple(filter(None, (query.text("types") or "").split(",")))
@@ -56,7 +56,7 @@ async def stream(call: Call) -> Response:
             seq = webhook.seq
     store = call.parts.store
     last = store.last_event
-    asked = call.request.headers.get("last-event-id") or query.text("last_event_id")
+    asked = call.request.header(b"last-event-id") or query.text("last_event_id")
     if asked is not None:
         key = store.ids.seq("evt", asked)
         if key is None:
@@ -69,7 +69,8 @@ async def stream(call: Call) -> Response:
         raise Refused("rate_limited", f"{MOST} streams are open already: close one")
     wish = Wish(call.tenant(), types, "events" in include, "deliveries" in include)
     watcher = Watcher(seq, wants_deliveries=wish.deliveries)
-    return StreamingResponse(
+    return Stream(
+        call.request,
         _messages(call, wish, watcher, last),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},

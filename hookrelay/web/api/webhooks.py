@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw, structs
-from starlette.responses import Response
 
 from hookrelay.model import FieldError, Refused
 from hookrelay.model import Webhook as InForce
@@ -20,7 +19,8 @@ from hookrelay.units import format_duration, format_time
 from hookrelay.web import body
 from hookrelay.web.api import models
 from hookrelay.web.api.deliveries import one_delivery
-from hookrelay.web.call import Call, json_answer
+from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, json_answer
 from hookrelay.web.query import listed, read_moment
 
 KEY_WINDOW_MS = 24 * 3_600_000
@@ -29,7 +29,7 @@ OVERLAP_MOST_S = 30 * 86_400
 STATES = ("failed", "cancelled", "succeeded")
 
 
-async def collection(call: Call) -> Response:
+async def collection(call: Call) -> Answer:
     """GET: the webhooks, by id"""
     query = call.query("limit", "cursor", "status", "q")
     window = query.window("webhooks")
@@ -47,13 +47,13 @@ async def collection(call: Call) -> Response:
     return json_answer(listed([_encoded(webhook) for webhook in rows], "webhooks", last))
 
 
-async def create(call: Call) -> Response:
+async def create(call: Call) -> Answer:
     """POST: a new webhook; its secret is in the answer, and nowhere else"""
     call.query().done()
     content = await body.read_bytes(call.request, body.JSON)
     values = body.decode_object(content)
     named = values.get("tenant")
-    if isinstance(named, str) and call.request.query_params.get("tenant") not in (None, named):
+    if isinstance(named, str) and call.request.parameter("tenant") not in (None, named):
         raise Refused("invalid_field", "?tenant= and the field tenant name two: keep one of them", field="tenant")
     tenant = call.allowed_tenant(named) if isinstance(named, str) else call.tenant()
     if tenant is not None and "tenant" not in values:
@@ -64,22 +64,22 @@ async def create(call: Call) -> Response:
     return json_answer(answer, 201, headers)
 
 
-async def one(call: Call) -> Response:
+async def one(call: Call) -> Answer:
     """GET: one webhook"""
     query = call.query("include")
     include = query.word("include", ("waiting",))
     query.done()
     webhook = call.webhook()
     tag = etag(webhook)
-    if include is None and tag in _tags(call.request.headers.get("if-none-match")):
-        return Response(status_code=304, headers={"etag": tag})
+    if include is None and tag in _tags(call.request.header(b"if-none-match")):
+        return Answer(status=304, headers={"etag": tag})
     if include is None:
         return json_answer(_encoded(webhook), headers={"etag": tag})
     answer = structs.replace(show(webhook), waiting=models.Waiting(**call.parts.waiting(webhook)))
     return json_answer(answer, headers={"etag": tag})
 
 
-async def update(call: Call) -> Response:
+async def update(call: Call) -> Answer:
     """PATCH: change what the body names (RFC 7396)"""
     call.query().done()
     webhook = call.webhook()
@@ -88,14 +88,14 @@ async def update(call: Call) -> Response:
     return json_answer(show(changed), headers={"etag": etag(changed)})
 
 
-async def delete(call: Call) -> Response:
+async def delete(call: Call) -> Answer:
     """DELETE: what waits is cancelled, the history stays"""
     call.query().done()
     await call.parts.editor.delete(call.webhook(), _is_expected(call))
-    return Response(status_code=204)
+    return Answer(status=204)
 
 
-async def rotate(call: Call) -> Response:
+async def rotate(call: Call) -> Answer:
     """POST: another secret; the one before signs beside it until the overlap ends"""
     call.query().done()
     webhook = call.webhook()
@@ -126,7 +126,7 @@ async def rotate(call: Call) -> Response:
     return json_answer(answer, headers={"etag": etag(rotated.webhook)})
 
 
-async def test(call: Call) -> Response:
+async def test(call: Call) -> Answer:
     """POST: one attempt now, whatever becomes of it"""
     call.query().done()
     webhook = call.webhook()
@@ -151,7 +151,7 @@ async def test(call: Call) -> Response:
     return json_answer(await one_delivery(call, seq))
 
 
-async def replay(call: Call) -> Response:
+async def replay(call: Call) -> Answer:
     """POST: have past deliveries made anew"""
     call.query().done()
     webhook = call.webhook()
@@ -239,7 +239,7 @@ def etag(webhook: InForce) -> str:
 
 
 def _is_expected(call: Call) -> Callable[[InForce], bool]:
-    given = call.request.headers.get("if-match")
+    given = call.request.header(b"if-match")
     if given is None or given.strip() == "*":
         return lambda webhook: True
     tags = _tags(given)
@@ -251,7 +251,7 @@ def _tags(header: str | None) -> set[str]:
 
 
 def _request_key(call: Call, tenant: str, content: bytes) -> events.Key | None:
-    key = call.request.headers.get("idempotency-key")
+    key = call.request.header(b"idempotency-key")
     if key is None:
         return None
     check_idempotency_key(key)
