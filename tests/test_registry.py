@@ -1,84 +1,13 @@
 """The webhooks in force: what files say, what has become of each, and who is told."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
-from builders import wall, webhook
-from doubles import HANG, Receiver, listening_log, new_store
+from builders import webhook
+from doubles import HANG, Receiver
+from house import house
 from msgspec import structs
-
-from hookrelay.deliver import Outside
-from hookrelay.dispatch import Dispatcher
-from hookrelay.feed import Feed
-from hookrelay.ingest import Ingest, Limits
-from hookrelay.model import Webhook
-from hookrelay.registry import Registry
-from hookrelay.store import queue
-from hookrelay.telemetry.metrics import Metrics
-
-
-class House:
-    """All of the daemon behind its doors, over a store in memory."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self.store = new_store()
-        log, self.told = listening_log()
-        self.metrics = Metrics()
-        self.registry = Registry(self.store, log, wall)
-        outside = Outside(
-            store=self.store,
-            metrics=self.metrics,
-            log=log,
-            wall=wall,
-            announce=lambda type, data: self.ingest.announce(type, data),
-            feed=Feed(),
-        )
-        self.dispatcher = Dispatcher(outside, receiver, disabled=self.registry.show_disabled)
-        self.ingest = Ingest(
-            self.store,
-            self.registry.catalog,
-            Limits(),
-            offer=self.dispatcher.offer,
-            metrics=self.metrics,
-            wall=wall,
-            feed=Feed(),
-        )
-        self.registry.attach(self.ingest, self.dispatcher)
-
-    async def say(self, *hooks: Webhook) -> None:
-        self.registry.put_in_force(await self.registry.prepare(hooks))
-
-    async def submit(self, count: int = 1) -> None:
-        done = trio.Event()
-        self.ingest.submit([b'{"type":"a.b","data":1}'] * count, lambda answer: done.set())
-        await done.wait()
-
-    @property
-    def hook(self) -> Webhook:
-        (found,) = self.registry.catalog.by_seq.values()
-        return found
-
-    def statuses(self) -> list[tuple[Any, ...]]:
-        return self.store._conn.execute("SELECT state, count(*) FROM delivery GROUP BY 1 ORDER BY 1").fetchall()
-
-
-@asynccontextmanager
-async def house(receiver: Receiver) -> AsyncIterator[House]:
-    made = House(receiver)
-    async with trio.open_nursery() as keeping:
-        await keeping.start(made.store.run)
-        async with trio.open_nursery() as root:
-            root.start_soon(made.registry.run)
-            async with trio.open_nursery() as relay:
-                await relay.start(made.dispatcher.run, await made.store.read(queue.backlogs), {})
-                yield made
-                made.dispatcher.stop(0)
-            root.cancel_scope.cancel()
-        made.store.close()
-
 
 FIRST = webhook(seq=1)
 

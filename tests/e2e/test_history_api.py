@@ -175,7 +175,7 @@ def test_what_is_not_there_is_a_404(served):
         assert is_problem(served.get(path), 404, "not_found"), path
 
 
-@pytest.mark.parametrize("path", ["/v1/webhooks", "/v1/deliveries/x", "/metrics", "/-/ready"])
+@pytest.mark.parametrize("path", ["/v1/event-types", "/v1/deliveries/x", "/metrics", "/-/ready"])
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_another_method_is_a_405_that_names_the_right_one(served, path, method):
     reply = served.get(path, method)
