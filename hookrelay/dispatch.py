@@ -207,7 +207,6 @@ class Dispatcher:
                 await self._wait_for_room(webhook, pace, trio.current_time() + within_s)
             if waiting.cancelled_caught:
                 raise Refused("rate_limited", "as many attempts as it allows are in flight: try again when one ended")
-            pace.visitors += 1
             poster = new_poster(self._shared.dialer, webhook)
             try:
                 yield poster
@@ -220,22 +219,34 @@ class Dispatcher:
                     lane.look_again()
 
     async def _wait_for_room(self, webhook: Webhook, pace: Pace, until_s: float) -> None:
+        """Return with a start of the rate limit spent and a place in flight taken."""
         rate = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
         while True:
             now_s = trio.current_time()
             opens_s = max(pace.health.held_until_s, -inf if rate is None else rate.opens_at(pace.bucket_s))
             if opens_s > until_s:
-                why = "its receiver asked to be left alone" if pace.health.held_until_s == opens_s else "its rate limit"
-                raise Refused("rate_limited", f"{why} leaves no room for an attempt for {ceil(opens_s - now_s)} s")
-            if opens_s > now_s:
-                await trio.sleep_until(opens_s)
-            elif self._has_place(webhook, pace):
-                if rate is not None:
-                    pace.bucket_s = rate.spend(pace.bucket_s, now_s)
-                return
-            else:
-                pace.left = pace.left or trio.Event()
-                await pace.left.wait()
+                is_held = pace.health.held_until_s == opens_s
+                why = (
+                    "the webhook's receiver asked to be left alone"
+                    if is_held
+                    else "the webhook's rate limit is used up"
+                )
+                raise Refused("rate_limited", f"{why}: try again in {ceil(opens_s - now_s)} s")
+            if opens_s <= now_s:
+                break
+            await trio.sleep_until(opens_s)
+        if rate is not None:
+            pace.bucket_s = rate.spend(pace.bucket_s, now_s)
+        if self._has_place(webhook, pace):
+            pace.visitors += 1
+            return
+        place = trio.Event()
+        pace.waiting.append(place)
+        try:
+            await place.wait()
+        finally:
+            if not place.is_set():
+                pace.waiting.remove(place)
 
     def _has_place(self, webhook: Webhook, pace: Pace) -> bool:
         lane = self._lanes.get(webhook.seq)
@@ -313,7 +324,7 @@ class Dispatcher:
         return (
             pace.health is HEALTHY
             and pace.bucket_s <= trio.current_time()
-            and not (pace.is_proven or pace.visitors or pace.left)
+            and not (pace.is_proven or pace.visitors or pace.waiting)
         )
 
     def _health(self, standing: queue.Standing) -> Health:

@@ -4,12 +4,13 @@ A lane holds at most a few hundred deliveries. Fresh ones are handed to it as so
 enough of them they stay in the store, from where it takes them in pages. What is in flight is known here only.
 """
 
+from collections import deque
 from collections.abc import Callable
 from math import ceil
 from typing import TYPE_CHECKING
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hookrelay.connections import Connections
 from hookrelay.deliver import Deliverer, Outside
@@ -62,14 +63,14 @@ class Pace(Struct):
     """Whether its receiver answered the last attempts."""
     visitors: int = 0
     """Attempts in flight beside the lane, within its limits."""
-    left: trio.Event | None = None
-    """Set when an attempt has ended; None where no visitor waits for that."""
+    waiting: deque[trio.Event] = field(default_factory=deque)
+    """Visitors who wait for a place; set when one has it."""
 
     def make_way(self) -> None:
-        """An attempt has ended: visitors may look again."""
-        left, self.left = self.left, None
-        if left is not None:
-            left.set()
+        """An attempt has ended: its place goes to the visitor who waits longest, before the lane can take it."""
+        if self.waiting:
+            self.visitors += 1
+            self.waiting.popleft().set()
 
 
 class Lane:
@@ -406,7 +407,7 @@ class Lane:
         self._unrecorded += 1
         self._metrics.in_flight -= 1
         deliverer, pace = self._deliverer, self._pace
-        if pace.left is not None:
+        if pace.waiting:
             pace.make_way()
         deliverer.record(delivery, outcome, begun_s, self._recorded)
         if deliverer.health is not pace.health:

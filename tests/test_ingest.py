@@ -8,8 +8,8 @@ import trio
 from builders import START_MS, wall, webhook
 from doubles import new_store
 
-from hookrelay.ingest import UNSTORED_LIMIT, Ingest, Limits
 from hookrelay.feed import Feed
+from hookrelay.ingest import UNSTORED_LIMIT, Ingest, Limits
 from hookrelay.model import Delivery, Webhook
 from hookrelay.rules.match import Catalog
 from hookrelay.store import events
