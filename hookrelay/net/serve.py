@@ -20,6 +20,8 @@ from hookrelay.net.listen import Listener
 _AT_ONCE = 16
 """Clients accepted before others get their turn."""
 _RETRY_S = 0.1
+TICK_S = 0.1
+"""So much later than its time a client may find out that it is over."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ async def serve(
             async with trio.open_nursery() as doors:
                 for listener in listeners:
                     doors.start_soon(server.accept_from, listener, clients)
+                doors.start_soon(server.watch)
                 task_status.started()
                 await stopping.wait()
                 doors.cancel_scope.cancel()
@@ -135,6 +138,14 @@ class _Server:
                 self._connections.add(connection)
                 clients.start_soon(connection.run)
 
+    async def watch(self) -> None:
+        """End what takes too long, until cancelled. One look at all is cheaper than a deadline for each, thrice a call."""
+        while True:
+            await trio.sleep(TICK_S)
+            now = trio.current_time()
+            for connection in [each for each in self._connections if each.until_s <= now]:
+                connection.run_out()
+
     def drain(self, deadline: float) -> None:
         """Close the connections that no request is on, nor just coming in; the others have until `deadline`."""
         for connection in self._connections:
@@ -184,7 +195,8 @@ class _Connection:
         self._peer = peer
         self._life = trio.CancelScope()
         self._patience = trio.CancelScope()
-        """Its deadline is moved along: for a request to come, for its header block, for its body."""
+        self.until_s = math.inf
+        """How long it may take over what it is at: for a request to come, for its header block, for its body."""
         self._phase = _Phase.WAITING
         self._since = trio.current_time()
         self._body_bytes = 0
@@ -202,6 +214,10 @@ class _Connection:
         self._wire.hurry(deadline)
         if self._phase is _Phase.WAITING and not self._wire.has_input():
             self.cut()
+
+    def run_out(self) -> None:
+        """Its time is over."""
+        self._patience.cancel()
 
     def cut(self) -> None:
         """End it at the next opportunity, without an answer."""
@@ -317,7 +333,7 @@ class _Connection:
     def _enter(self, phase: _Phase, time_s: float) -> None:
         now = trio.current_time()
         self._phase, self._since = phase, now
-        self._patience.deadline = now + time_s
+        self.until_s = now + time_s
 
     def _charge(self, size: int) -> None:
         """Account for a body of `size` bytes. Refusal where all bodies together are more than can be held."""

@@ -5,8 +5,9 @@ lets through fill the page. What matches rarely gives short pages, until the end
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
+from itertools import chain, repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import apsw
@@ -29,15 +30,16 @@ class DeliveryRow(NamedTuple):
 
     seq: int
     created_ms: int
+    created_at: str
+    """The same as RFC 3339: made by SQLite, it costs the loop nothing."""
     state: str
     due_ms: int | None
     attempt_count: int
-    started_ms: int | None
     duration_us: int | None
     response_code: int | None
     error_code: str | None
     error_detail: str | None
-    completed_ms: int | None
+    completed_at: str | None
     event: int
     event_created_ms: int
     event_type: str
@@ -100,9 +102,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = (
-    "d.seq, d.created_ms, d.state, d.due_ms, d.attempt_count, d.started_ms, d.duration_us, d.response_code,"
-    " d.error_code, d.error_detail, d.completed_ms, d.event, e.created_ms, e.type, e.tenant, e.test, d.webhook, w.id,"
-    " w.status"
+    "d.seq, d.created_ms, strftime('%Y-%m-%dT%H:%M:%fZ', d.created_ms / 1000.0, 'unixepoch'), d.state, d.due_ms,"
+    " d.attempt_count, d.duration_us, d.response_code, d.error_code, d.error_detail,"
+    " strftime('%Y-%m-%dT%H:%M:%fZ', d.completed_ms / 1000.0, 'unixepoch'), d.event, e.created_ms, e.type, e.tenant,"
+    " e.test, d.webhook, w.id, w.status"
 )
 _JOINED = " FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN webhook AS w ON w.seq = d.webhook"
 _SHOWN = f"SELECT {_COLUMNS}{_JOINED}"
@@ -154,8 +157,10 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
         "low": low,
     }
     is_ended = wanted.state in ("failed", "cancelled")
+    narrows = (wanted.is_held, wanted.type, wanted.since_ms, wanted.until_ms, wanted.code)
+    steps = _steps(limit, is_picky=any(each is not None for each in narrows) or not (is_ended or wanted.state is None))
     if wanted.webhook is None and wanted.tenant is not None and wanted.event is None:
-        return _page(_merged(conn, wanted.tenant, match, start), start, limit)
+        return _page(_merged(conn, wanted.tenant, match, start), start, limit, steps)
     if wanted.webhook is not None:
         text = _OF_WEBHOOK_ENDED if is_ended else _OF_WEBHOOK
     else:
@@ -164,7 +169,7 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
     def look(below: int, count: int) -> Step[DeliveryRow]:
         return _delivery_step(conn.execute(text, {**match, "below": below, "count": count}).get)
 
-    return _page(look, start, limit)
+    return _page(look, start, limit, steps)
 
 
 def recent(conn: apsw.Connection, numbers: Sequence[int]) -> list[DeliveryRow]:
@@ -274,7 +279,8 @@ def events(
     def look(below: int, count: int) -> Step[EventRow]:
         return _event_step(conn.execute(text, {**match, "below": below, "count": count}).get)
 
-    return _page(look, start, limit)
+    is_picky = type is not None or since_ms is not None or until_ms is not None
+    return _page(look, start, limit, _steps(limit, is_picky=is_picky))
 
 
 def event(conn: apsw.Connection, seq: int, limit: int) -> tuple[EventRow, bytes, int, list[DeliveryRow]] | None:
@@ -329,11 +335,16 @@ def _event_step(row: tuple[str, str]) -> Step[EventRow]:
     return Step(*_read_count(row[0]), _read_events(row[1]))
 
 
-def _page(look: Look[Row], start: int, limit: int) -> Page[Row]:
+def _steps(limit: int, *, is_picky: bool) -> Iterator[int]:
+    """How many candidates each step takes: as many as are shown, where no filter leaves any out."""
+    return chain(STEPS if is_picky else (limit, *STEPS[1:]), repeat(STEPS[-1]))
+
+
+def _page(look: Look[Row], start: int, limit: int, steps: Iterator[int]) -> Page[Row]:
     """Step by step until the page is full, all was looked at, or enough for one page."""
     rows: list[Row] = []
     below, looked = start, 0
-    for size in (max(limit, STEPS[0]), *STEPS[1:], *[STEPS[-1]] * LOOKED_THROUGH):
+    for size in steps:
         step = look(below, size + 1)
         rows += step.rows
         looked += step.looked

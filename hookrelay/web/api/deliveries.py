@@ -120,8 +120,8 @@ def show(row: history.DeliveryRow, ids: Ids) -> models.Delivery:
         response_time_ms=None if row.duration_us is None else round(row.duration_us / 1000, 3),
         error=_fault(row.error_code, row.error_detail),
         next_attempt_at=None if is_held else _next_attempt(row),
-        created_at=format_time(row.created_ms),
-        completed_at=None if row.completed_ms is None else format_time(row.completed_ms),
+        created_at=row.created_at,
+        completed_at=row.completed_at,
         test=bool(row.test),
     )
 
