@@ -33,7 +33,9 @@ def _beside_calls() -> None:
             log = at / f"calls{number}"
             rate, cpu_us = throughput.run(at / f"b{number}", at, port, status, tls=False, calls=(RATE, log))
             beside.append(rate)
-            print(f"    alone {alone[-1]:,.0f}/s, beside the API {rate:,.0f}/s, {cpu_us:.0f} µs; {log.read_text().strip()}")
+            print(
+                f"    alone {alone[-1]:,.0f}/s, beside the API {rate:,.0f}/s, {cpu_us:.0f} µs; {log.read_text().strip()}"
+            )
     without, with_calls = statistics.median(alone), statistics.median(beside)
     print(
         f"  {RATE} calls/s: {without:,.0f} → {with_calls:,.0f} deliveries/s (−{(1 - with_calls / without) * 100:.1f} %)"

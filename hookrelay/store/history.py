@@ -119,7 +119,8 @@ _STEP = (
     " JOIN webhook AS w ON w.seq = d.webhook"
     " WHERE (:state IS NULL OR d.state = :state) AND (:is_held IS NULL OR (w.status <> 'active') = :is_held)"
     " AND (:type IS NULL OR e.type = :type) AND (:since IS NULL OR d.created_ms >= :since)"
-    " AND (:until IS NULL OR d.created_ms < :until) AND (:code IS NULL OR d.response_code = :code))"
+    " AND (:until IS NULL OR d.created_ms < :until) AND (:code IS NULL OR d.response_code = :code)"
+    " AND (:tenant IS NULL OR e.tenant = :tenant))"
 )
 _GIVEN = _STEP.format(numbers="SELECT value FROM json_each(:numbers)")
 _OF_ALL = _STEP.format(
@@ -154,6 +155,7 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
         "until": wanted.until_ms,
         "code": wanted.code,
         "webhook": wanted.webhook,
+        "tenant": wanted.tenant,
         "low": low,
     }
     is_ended = wanted.state in ("failed", "cancelled")

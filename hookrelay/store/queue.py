@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import apsw
+import msgspec
 from msgspec import Struct
 
 from hookrelay.model import Delivery, Event, Ids, Outcome, Verdict
@@ -13,6 +14,8 @@ from hookrelay.store.rows import ManyRows
 
 PAGE_BYTES = 1 << 20
 """Payload that one page brings into memory at most (beyond its first row)."""
+BLOCK = 64
+"""Deliveries that are read at once."""
 
 
 class Backlog(NamedTuple):
@@ -102,6 +105,26 @@ def due(
     return Page(found, next_first_ms, next_retry_ms)
 
 
+# The thread that reads gives the GIL up at every row, and waits to get it back beside a busy loop: many rows come as
+# one of JSON. The rows left out are dropped by the index alone, before their payload is touched.
+_NEXT = (
+    "SELECT json_group_array(json_array(due_ms, seq) ORDER BY due_ms, seq) FROM"
+    " (SELECT due_ms, seq FROM delivery INDEXED BY delivery_due"
+    " WHERE webhook = ? AND (strikes > 0) = ? AND state = 'pending' AND seq NOT IN (SELECT value FROM json_each(?))"
+    " ORDER BY due_ms, seq LIMIT ?)"
+)
+_ROWS = (
+    "SELECT json_group_array(json_array(d.seq, d.due_ms, d.attempt_count, d.strikes, d.ordering, d.by_hand, e.seq,"
+    " e.created_ms, e.type, e.tenant, e.timestamp, CAST(e.data AS TEXT), e.ordering_key, e.traceparent, e.test))"
+    " FROM json_each(?) AS j CROSS JOIN delivery AS d ON d.seq = j.value CROSS JOIN event AS e ON e.seq = d.event"
+    " WHERE d.state = 'pending'"
+)
+_read_next = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_read_rows = msgspec.json.Decoder(
+    list[tuple[int, int, int, int, str | None, int, int, int, str, str, str, str, str | None, str | None, int]]
+).decode
+
+
 def _due(
     conn: apsw.Connection,
     ids: Ids,
@@ -111,41 +134,29 @@ def _due(
     found: list[Delivery],
 ) -> int | None:
     """Add what is due of one kind to `found`, which gets no more than a page; when the first of the rest is due."""
+    candidates = _read_next(conn.execute(_NEXT, which).get)
+    ready = [seq for due_ms, seq in candidates if due_ms <= now_ms][: limit - len(found)]
     size = sum([len(delivery.event.data) for delivery in found])
-    # the rows left out are dropped by the index alone, before their payload is touched
-    rows = conn.execute(
-        "SELECT d.due_ms, d.seq, d.attempt_count, d.strikes, d.ordering, d.by_hand, e.seq, e.created_ms, e.type,"
-        " e.tenant, e.timestamp, e.data, e.ordering_key, e.traceparent, e.test"
-        " FROM delivery AS d INDEXED BY delivery_due CROSS JOIN event AS e ON e.seq = d.event"
-        " WHERE d.webhook = ? AND (d.strikes > 0) = ? AND d.state = 'pending'"
-        " AND d.seq NOT IN (SELECT value FROM json_each(?)) ORDER BY d.due_ms LIMIT ?",
-        which,
-    )
-    for (
-        due_ms,
-        seq,
-        attempts,
-        strikes,
-        chain,
-        by_hand,
-        event_seq,
-        created_ms,
-        kind,
-        tenant,
-        timestamp,
-        data,
-        order,
-        trace,
-        test,
-    ) in rows:
-        if due_ms > now_ms or len(found) == limit or size > PAGE_BYTES:
-            rest_ms: int = due_ms
-            return rest_ms
-        size += len(data)
-        event_id = ids.make("evt", created_ms, event_seq)
-        event = Event(event_seq, created_ms, event_id, kind, tenant, timestamp, data, order, trace, bool(test))
-        found.append(Delivery(seq, event, attempts, strikes, due_ms, chain, bool(by_hand)))
-    return None
+    at = 0
+    while at < len(ready) and size <= PAGE_BYTES:
+        block = ready[at : at + BLOCK]
+        rows = {row[0]: row for row in _read_rows(conn.execute(_ROWS, (json.dumps(block),)).get)}
+        for seq in block:
+            if size > PAGE_BYTES:
+                break
+            at += 1
+            if (row := rows.get(seq)) is not None:  # not cancelled since
+                found.append(_delivery(ids, row))
+                size += len(found[-1].event.data)
+    return candidates[at][0] if at < len(candidates) else None
+
+
+def _delivery(ids: Ids, row: tuple[Any, ...]) -> Delivery:
+    seq, due_ms, attempts, strikes, chain, by_hand, event_seq, created_ms, kind, tenant, timestamp = row[:11]
+    data, order, trace, test = row[11:]
+    event_id = ids.make("evt", created_ms, event_seq)
+    event = Event(event_seq, created_ms, event_id, kind, tenant, timestamp, data.encode(), order, trace, bool(test))
+    return Delivery(seq, event, attempts, strikes, due_ms, chain, bool(by_hand))
 
 
 _RECORD = ManyRows(
