@@ -34,7 +34,7 @@ def _keys() -> tuple[Key, ...]:
         Key("store", "url", "path", values.store_path, "sqlite:///var/lib/hookrelay/hookrelay.db"),
         Key("store", "retention", "retention_s", duration("1m", "3650d", "30d"), "30d"),
         Key("store", "max_size", "max_size", size("16MiB", "16TiB", "10GiB"), "10GiB"),
-        Key("store", "key_file", "key_file", values.path, None),
+        Key("store", "key_file", "key_file", values.keys, None),
         Key("events", "socket", "socket", values.socket, "/run/hookrelay/events.sock"),
         Key("events", "mode", "mode", values.mode, "0660"),
         Key("events", "group", "group", values.group, None),

@@ -220,16 +220,17 @@ def _read_event_type(document: Document, base: Path, name: str, table: object) -
         check_json(example)
     except ValueError as error:
         document.wrong((*here, "example"), str(error))
-    schema = None
+    schema, text = None, None
     if "schema" in table:
         try:
-            schema = _read_schema(table["schema"], base)
+            schema, text = _read_schema(table["schema"], base)
         except ValueError as error:
             document.wrong((*here, "schema"), str(error))
-    return EventType(name, str(description), example, schema)
+    return EventType(name, str(description), example, schema, text)
 
 
-def _read_schema(value: object, base: Path) -> Path:
+def _read_schema(value: object, base: Path) -> tuple[Path, Any]:
+    """The file of a schema, and what it says."""
     if not isinstance(value, str):
         raise ValueError(f'expected a path such as "booking.json", got {got(value)}')  # noqa: TRY004 -- caught above
     file: Path = read_path(value, base)
@@ -243,7 +244,13 @@ def _read_schema(value: object, base: Path) -> Path:
         raise ValueError(f"{shown(str(file))} is not JSON: write a JSON Schema into it") from None
     if not isinstance(schema, dict | bool):
         raise ValueError(f"{shown(str(file))} holds {got(schema)}: a JSON Schema is an object")  # noqa: TRY004 -- caught above
-    return file
+    from hookrelay.rules.schema import compile_schema  # takes 30 ms: only where there are schemas
+
+    try:
+        compile_schema(schema)
+    except ValueError as error:
+        raise ValueError(f"{shown(str(file))} {error}") from None
+    return file, schema
 
 
 def _from_environment(text: str, key: Key) -> object:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hookrelay.config import pem
+from hookrelay.config import key_file, pem
 from hookrelay.config.settings import Tcp, Unix
 from hookrelay.rules.egress import AddressRule, only_exact, written
 from hookrelay.rules.webhook_texts import (
@@ -110,6 +110,13 @@ def flag(value: object, base: Path) -> bool:
     if not isinstance(value, bool):
         raise _expected("true or false", value)
     return value
+
+
+def keys(value: object, base: Path) -> Path:
+    """The absolute path of a file of keys."""
+    file = path(value, base)
+    key_file.check(file)
+    return file
 
 
 def path(value: object, base: Path) -> Path:

@@ -139,7 +139,7 @@ class _Server:
                 clients.start_soon(connection.run)
 
     async def watch(self) -> None:
-        """End what takes too long, until cancelled: one look at all costs less than a deadline for each, thrice a call."""
+        """End what takes too long, until cancelled: one look at all costs less than three deadlines a call."""
         while True:
             await trio.sleep(TICK_S)
             now = trio.current_time()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 PLAIN = b"\x00"
 SEALED = b"\x01"
+_DAMAGED = "the sealed secrets of {} are damaged: restore the store from a backup"
 _ID = 4
 _NONCE = 12
 
@@ -38,6 +39,8 @@ class Seal:
             return blob[1:]
         if not self._ciphers:
             raise CannotOpen(f"the secrets of {owner} are sealed: set store.key_file to the file with their key")
+        if blob[:1] != SEALED:
+            raise CannotOpen(_DAMAGED.format(owner))
         id, nonce, sealed = blob[1 : 1 + _ID], blob[1 + _ID : 1 + _ID + _NONCE], blob[1 + _ID + _NONCE :]
         from cryptography.exceptions import InvalidTag
 
@@ -45,11 +48,11 @@ class Seal:
             if own == id:
                 try:
                     return cipher.decrypt(nonce, sealed, owner.encode())
-                except InvalidTag:
+                except (InvalidTag, ValueError):  # the latter where it was cut short
                     break
         else:
             raise CannotOpen(f"the secrets of {owner} are sealed with a key that store.key_file lacks: add it there")
-        raise CannotOpen(f"the sealed secrets of {owner} are damaged: restore the store from a backup")
+        raise CannotOpen(_DAMAGED.format(owner))
 
     def is_current(self, blob: bytes) -> bool:
         """Whether it is sealed as `close` would."""

@@ -24,6 +24,9 @@ RETRY = ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")
 @pytest.fixture
 def config_file(tmp_path) -> Path:
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/one").write_text("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
+    (tmp_path / "keys/one").chmod(0o600)
     return tmp_path / "hookrelay.toml"
 
 
@@ -396,7 +399,7 @@ def test_the_catalogue_is_read(config_file):
         "[event_types.plain]\n"
     )
     assert load(config_file, {}).config.event_types == (
-        EventType("booking.created", "d", {"id": 1}, config_file.parent / "booking.json"),
+        EventType("booking.created", "d", {"id": 1}, config_file.parent / "booking.json", {"type": "object"}),
         EventType("plain"),
     )
 

@@ -47,6 +47,8 @@ schema = "schema.json"
 def test_what_is_shown_reads_back_as_the_same_configuration(tmp_path, text):
     (tmp_path / "schema.json").write_text("{}")
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "key").write_text("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
+    (tmp_path / "key").chmod(0o600)
     (tmp_path / "hooks").mkdir()
     config_file = tmp_path / "hookrelay.toml"
     config_file.write_text(text or '[delivery]\nwebhooks_dir = "hooks"\n')

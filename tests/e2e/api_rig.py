@@ -3,12 +3,13 @@
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from rig import Daemon, Reply
+from rig import OK, Daemon, Receiver, Reply, Request, wait_for
 
 PROBLEM = {"type", "title", "status", "detail", "code", "errors"}
 SETTINGS = 'api.listen = ["unix:a.sock", "127.0.0.1:{port}"]\n'
@@ -159,3 +160,50 @@ def is_problem(reply: Reply, status: int, code: str) -> bool:
 def fields_of(reply: Reply) -> set[str]:
     """The fields that a problem blames."""
     return {error["field"] for error in reply.json["errors"]}
+
+
+class Told(Receiver):
+    """Answers each path as it is told, 200 where it is not: bytes, or a function of the request."""
+
+    def __init__(self) -> None:
+        self.says: dict[str, bytes | Callable[[Request], bytes]] = {}
+        super().__init__(self._say)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def at(self, path: str) -> list[Request]:
+        """What came for this path."""
+        return [request for request in list(self.requests) if request.path == path]
+
+    def wait_at(self, path: str, count: int, within_s: float = 20) -> list[Request]:
+        """The same, once there are so many."""
+        wait_for(lambda: len(self.at(path)) >= count, within_s, lambda: f"{len(self.at(path))} of {count} came")
+        return self.at(path)
+
+    def _say(self, request: Request, number: int) -> bytes:
+        said = self.says.get(request.path, OK)
+        return said if isinstance(said, bytes) else said(request)
+
+
+class Gate:
+    """An answer that waits until it is opened; how many were on at once, at most."""
+
+    def __init__(self, said: bytes = OK) -> None:
+        self._said = said
+        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self.now = 0
+        self.most = 0
+
+    def __call__(self, request: Request) -> bytes:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self._open.wait(30)
+        with self._lock:
+            self.now -= 1
+        return self._said
+
+    def open(self) -> None:
+        self._open.set()
