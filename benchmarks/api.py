@@ -34,11 +34,11 @@ def _beside_calls() -> None:
             rate, cpu_us = throughput.run(at / f"b{number}", at, port, status, tls=False, calls=(RATE, log))
             beside.append(rate)
             print(
-                f"    alone {alone[-1]:,.0f}/s, beside the API {rate:,.0f}/s, {cpu_us:.0f} µs; {log.read_text().strip()}"
+                f"    alone {alone[-1]:,.0f}/s, beside {rate:,.0f}/s, {cpu_us:.0f} µs each; {log.read_text().strip()}"
             )
     without, with_calls = statistics.median(alone), statistics.median(beside)
     print(
-        f"  {RATE} calls/s: {without:,.0f} → {with_calls:,.0f} deliveries/s (−{(1 - with_calls / without) * 100:.1f} %)"
+        f"  {RATE} calls/s: {without:,.0f} → {with_calls:,.0f} deliveries/s ({(with_calls / without - 1) * 100:+.1f} %)"
     )
 
 

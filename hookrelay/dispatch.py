@@ -149,6 +149,10 @@ class Dispatcher:
             # whoever changed it begins anew, but what its receiver asked for still counts while it is the same one
             pace, asked = self._paces[seq], self._paces[seq].health.held_until_s
             pace.health = Health(held_until_s=asked) if now.url == before.url else HEALTHY
+            if now.rate_limit != before.rate_limit:
+                # what was spent at the old rate is at most a whole bucket of the new one
+                rate, now_s = None if now.rate_limit is None else parse_rate(now.rate_limit), trio.current_time()
+                pace.bucket_s = -inf if rate is None else min(pace.bucket_s, rate.spent(now_s) + rate.interval_s)
 
     def _release(self, seq: int) -> None:
         """Have what was held looked at again, where no lane does."""

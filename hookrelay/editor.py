@@ -77,7 +77,7 @@ class Editor:
         self._wall = wall
         self._defaults = defaults
         self._policy = policy
-        self._locks: dict[int, trio.Lock] = {}
+        self._locks: dict[tuple[str, int], trio.Lock] = {}
         self._rotated = trio.Event()
 
     async def restore(self) -> None:
@@ -102,6 +102,12 @@ class Editor:
         other. Refused names every wrong field.
         """
         fields = self._read(values)
+        if key is None:
+            return await self._create(fields, None)
+        async with self._alone("request", key.hash):
+            return await self._create(fields, key)
+
+    async def _create(self, fields: WebhookFields, key: Key | None) -> tuple[Webhook, str | None]:
         id = "wh_" + random_ulid(self._now_ms(), secrets.randbits(80))
         live = LiveSecret(secrets.token_bytes(SECRET_BYTES) if fields.secret is None else decode_secret(fields.secret))
         now_ms = self._now_ms()
@@ -139,7 +145,7 @@ class Editor:
         held = _taken(patch, "held", ("deliver", "discard"), errors)
         if held == "discard" and status != "active":
             errors.append(FieldError("held", 'says what becomes of held deliveries with "status": "active" beside it'))
-        async with self._alone(webhook.seq):
+        async with self._alone("webhook", webhook.seq):
             webhook = self._current(webhook, is_expected)
             made = self._registry.made.get(webhook.seq)
             if made is None:
@@ -154,7 +160,7 @@ class Editor:
     async def rotate(self, webhook: Webhook, overlap_s: float, text: str | None, is_expected: IsExpected) -> Secret:
         """Give the webhook another secret; the one before signs beside it for `overlap_s`."""
         key = secrets.token_bytes(SECRET_BYTES) if text is None else decode_secret(text)
-        async with self._alone(webhook.seq):
+        async with self._alone("webhook", webhook.seq):
             webhook = self._current(webhook, is_expected)
             made = self._registry.made.get(webhook.seq)
             if made is None:
@@ -179,7 +185,7 @@ class Editor:
 
     async def delete(self, webhook: Webhook, is_expected: IsExpected) -> None:
         """Delete the webhook; what waits for it is cancelled soon, its history stays."""
-        async with self._alone(webhook.seq):
+        async with self._alone("webhook", webhook.seq):
             webhook = self._current(webhook, is_expected)
             if webhook.seq not in self._registry.made:
                 raise _file_managed(webhook)
@@ -190,15 +196,15 @@ class Editor:
     # --- steps --------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _alone(self, seq: int) -> AsyncIterator[None]:
-        """One change of a webhook at a time: each sees what the last one has made of it."""
-        lock = self._locks.setdefault(seq, trio.Lock())
+    async def _alone(self, kind: str, number: int) -> AsyncIterator[None]:
+        """One change of a webhook, or request of a key, at a time: each sees what the last one has made of it."""
+        lock = self._locks.setdefault((kind, number), trio.Lock())
         try:
             async with lock:
                 yield
         finally:
             if not (lock.locked() or lock.statistics().tasks_waiting):
-                self._locks.pop(seq, None)
+                self._locks.pop((kind, number), None)
 
     def _current(self, webhook: Webhook, is_expected: IsExpected) -> Webhook:
         now = self._registry.catalog.by_seq.get(webhook.seq)
@@ -289,7 +295,7 @@ class Editor:
                 await self._rotated.wait()
 
     async def _end_secrets(self, seq: int) -> None:
-        async with self._alone(seq):
+        async with self._alone("webhook", seq):
             made, now_ms = self._registry.made.get(seq), self._now_ms()
             if made is None:
                 return

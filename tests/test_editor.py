@@ -73,6 +73,36 @@ async def test_the_same_request_again_makes_nothing_new_and_shows_the_secret_unt
         assert (await refusal(made.editor.create(values, key(made)))).code == "idempotency_conflict"
 
 
+async def test_the_same_request_twice_at_once_makes_one_webhook(autojump_clock):
+    async with house(Receiver()) as made:
+        answers: list[tuple[Webhook, str | None]] = []
+
+        async def ask() -> None:
+            answers.append(await made.editor.create({"url": "https://r1.example/", "events": ["*"]}, key(made)))
+
+        for _ in range(20):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(ask)
+            assert len({(hook.id, secret) for hook, secret in answers}) == 1
+        assert made.editor._locks == {}
+
+
+async def test_a_new_rate_limit_counts_from_the_moment_it_is_set(autojump_clock):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        hook = await made.make(rate_limit="1/h")
+        await made.submit(30)
+        await trio.sleep(1)
+        assert len(receiver.requests) == 1
+        hook = await made.editor.update(hook, {"rate_limit": "10/s"}, anything)
+        await trio.sleep(1.05)
+        assert len(receiver.requests) in (10, 11)
+        await made.editor.update(hook, {"rate_limit": None}, anything)
+        await trio.sleep(0.5)
+        assert len(receiver.requests) == 30
+
+
 async def test_a_patch_changes_what_it_names_and_null_sets_back_to_the_default(autojump_clock):
     async with house(Receiver()) as made:
         hook = await made.make(rate_limit="5/s", timeout="2s", metadata={"a": {"b": 1, "c": 2}}, ordered=True)
