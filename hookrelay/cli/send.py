@@ -102,7 +102,9 @@ def _submit(path: Path, lines: Numbered, output: str, total: int | None) -> int:
                 if output == "json":
                     click.echo(answer)
                 elif total is None and not error and len(lines.numbers) == 0:
-                    click.echo(f"{said['id']}: {said['deliveries']} {'delivery' if said['deliveries'] == 1 else 'deliveries'}")
+                    click.echo(
+                        f"{said['id']}: {said['deliveries']} {'delivery' if said['deliveries'] == 1 else 'deliveries'}"
+                    )
                 advance(lines.read_bytes)
     except PermissionError:
         return _give_up(77, f"{path}: not permitted: events.mode and events.group say who may submit")
