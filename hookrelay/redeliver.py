@@ -102,19 +102,18 @@ class Redeliverer:
 
         A delivery that is being made anew no longer matches: asked for twice, nothing goes out twice.
         """
+        look = history.Ended(
+            webhook=webhook.seq,
+            states=wanted.states,
+            since_ms=wanted.since_ms,
+            until_ms=wanted.until_ms,
+            type=wanted.type,
+        )
         count = 0
-        for state in wanted.states:
-            look = history.Wanted(
-                webhook=webhook.seq,
-                state=state,
-                type=wanted.type,
-                since_ms=wanted.since_ms,
-                until_ms=wanted.until_ms,
-            )
-            above: int | None = 0
-            while above is not None:
-                found, above = await self._store.read(history.numbers, look, above, LOOKED_AT)
-                count += len(found) if dry_run else await self._replay(webhook, found)
+        above: int | None = 0
+        while above is not None:
+            found, above = await self._store.read(history.ended, look, above, LOOKED_AT)
+            count += len(found) if dry_run else await self._replay(webhook, found)
         return count
 
     async def _replay(self, webhook: Webhook, numbers: list[int]) -> int:

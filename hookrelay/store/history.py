@@ -176,22 +176,32 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
 
 def recent(conn: apsw.Connection, numbers: Sequence[int]) -> list[DeliveryRow]:
     """These deliveries, as far as they are still there, in the given order."""
-    all_of_them = dict.fromkeys(("state", "is_held", "type", "since", "until", "code"))
+    all_of_them = dict.fromkeys(("state", "is_held", "type", "since", "until", "code", "tenant"))
     step = _delivery_step(conn.execute(_GIVEN, {**all_of_them, "numbers": json.dumps(list(numbers))}).get)
     rows = {row.seq: row for row in step.rows}
     return [rows[number] for number in numbers if number in rows]
 
 
-def numbers(conn: apsw.Connection, wanted: Wanted, above: int, limit: int) -> tuple[list[int], int | None]:
-    """Numbers of matching deliveries of one webhook above `above`, oldest first, and up to where was looked.
+class Ended(Struct, frozen=True, kw_only=True):
+    """Which deliveries of a webhook are to be made anew: those that ended so, of events accepted in [since, until)."""
 
-    The latter is None at the end.
+    webhook: int
+    states: tuple[str, ...]
+    since_ms: int
+    until_ms: int
+    type: str | None = None
+
+
+def ended(conn: apsw.Connection, wanted: Ended, above: int, limit: int) -> tuple[list[int], int | None]:
+    """Numbers of matching deliveries above `above`, oldest first, and up to where was looked; None at the end.
+
+    Tests are never among them.
     """
     low, high = _bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
     text = conn.execute(
         "SELECT json_group_array(json_array(seq, matches) ORDER BY seq) FROM"
-        " (SELECT d.seq AS seq, (?4 IS NULL OR e.type = ?4) AND (?5 IS NULL OR d.created_ms >= ?5)"
-        " AND (?6 IS NULL OR d.created_ms < ?6) AND d.state = ?7 AND e.test = 0 AS matches"
+        " (SELECT d.seq AS seq, (?4 IS NULL OR e.type = ?4) AND d.created_ms >= ?5 AND d.created_ms < ?6"
+        " AND d.state IN (SELECT value FROM json_each(?7)) AND e.test = 0 AS matches"
         " FROM delivery AS d INDEXED BY delivery_of_webhook CROSS JOIN event AS e ON e.seq = d.event"
         " WHERE d.webhook = ?1 AND d.seq > ?2 AND d.seq < ?3 ORDER BY d.seq LIMIT ?8)",
         (
@@ -201,7 +211,7 @@ def numbers(conn: apsw.Connection, wanted: Wanted, above: int, limit: int) -> tu
             wanted.type,
             wanted.since_ms,
             wanted.until_ms,
-            wanted.state,
+            json.dumps(wanted.states),
             limit,
         ),
     ).get
