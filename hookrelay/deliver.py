@@ -79,10 +79,19 @@ class Deliverer:
         head = self._envelope.head(event, text, number, int(now))
         return await poster.post(head + text, int(now * 1000), scope)
 
-    def record(self, delivery: Delivery, outcome: Outcome, begun_s: float, recorded: Recorded) -> None:
+    def record(
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        begun_s: float,
+        recorded: Recorded,
+        *,
+        is_called_off: bool = False,
+    ) -> None:
         """Judge the outcome of an attempt that began at `begun_s`, for the delivery and for the webhook.
 
-        Returns at once with both on their way to the disk; `recorded` is told when they are there.
+        Returns at once with both on their way to the disk; `recorded` is told when they are there. Where the delivery
+        `is_called_off`, the attempt changes nothing of it any more.
         """
         now_ms = int(self._outside.wall() * 1000)
         standing = None
@@ -100,13 +109,14 @@ class Deliverer:
             delivery.chain,
             webhook.ordered,
             standing,
+            is_called_off,
         )
         store = self._outside.store
         store.enqueue(queue.record, (result,), partial(recorded, delivery, verdict), keep=True)
         if delivery.chain is not None:
             store.hurry()  # the next of the chain waits for it
-        self._count(delivery, outcome, verdict, now_ms)
-        if outcome.error is not None:
+        self._count(delivery, outcome, verdict, now_ms, is_called_off=is_called_off)
+        if outcome.error is not None and not is_called_off:
             self._tell(delivery, outcome, verdict, now_ms)
         if standing is not None and standing.disabled is not None:
             self._tell_disabled(standing, now_ms)
@@ -142,7 +152,9 @@ class Deliverer:
             )
         return verdict, standing
 
-    def _count(self, delivery: Delivery, outcome: Outcome, verdict: Verdict, now_ms: int) -> None:
+    def _count(
+        self, delivery: Delivery, outcome: Outcome, verdict: Verdict, now_ms: int, *, is_called_off: bool
+    ) -> None:
         metrics = self._outside.metrics
         name = outcome.error or "success"
         metrics.attempts[name] += 1
@@ -151,6 +163,8 @@ class Deliverer:
             key = self._outcome_keys[name] = (self.webhook.id, name)
         metrics.webhook_attempts[key] += 1
         metrics.attempt_seconds.observe(outcome.duration_s)
+        if is_called_off:
+            return
         if verdict.state != "pending":
             metrics.deliveries[verdict.state] += 1
             if verdict.state == "succeeded" and not delivery.attempt_count:

@@ -90,6 +90,8 @@ class Lane:
         self._shelf = Shelf()
         self._is_reading = False
         self._dropped: set[int] = set()
+        self._called_off: set[int] = set()
+        """What was cancelled while it was in flight."""
         self._flying = 0
         self._unrecorded = 0
         self._unrecorded_limit = UNRECORDED * webhook.max_in_flight
@@ -135,6 +137,8 @@ class Lane:
             self._dropped.add(delivery)  # the page may have been read before it was cancelled
         if delivery not in self._shelf.taken or self._shelf.drop(delivery):
             self.pending -= 1
+        else:
+            self._called_off.add(delivery)
 
     def look_again(self) -> None:
         """More may start than could before."""
@@ -409,7 +413,8 @@ class Lane:
         deliverer, pace = self._deliverer, self._pace
         if pace.waiting:
             pace.make_way()
-        deliverer.record(delivery, outcome, begun_s, self._recorded)
+        is_called_off = bool(self._called_off) and delivery.seq in self._called_off
+        deliverer.record(delivery, outcome, begun_s, self._recorded, is_called_off=is_called_off)
         if deliverer.health is not pace.health:
             before, pace.health = pace.health, deliverer.health
             self._adjust(pace.health)
@@ -436,7 +441,10 @@ class Lane:
         feed = self._shared.outside.feed
         if feed.watchers:
             feed.tell_delivery(self.webhook.seq, delivery.seq)
-        if verdict.state == "pending" and verdict.due_ms is not None:
+        if self._called_off and delivery.seq in self._called_off:
+            self._called_off.discard(delivery.seq)
+            self.pending -= 1
+        elif verdict.state == "pending" and verdict.due_ms is not None:
             self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
         else:
             self.pending -= 1

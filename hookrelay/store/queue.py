@@ -59,6 +59,8 @@ class Result(Struct, frozen=True, gc=False):
     """Whether the webhook is ordered now."""
     standing: Standing | None = None
     """The webhook's, where this attempt has changed it."""
+    is_called_off: bool = False
+    """Whether the delivery was cancelled while the attempt was in flight."""
 
 
 def backlogs(conn: apsw.Connection) -> list[Backlog]:
@@ -189,7 +191,7 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
     telling: list[int] = []
     for index, result in enumerate(results):
         seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
-        told_by_delivery = number == 1 and outcome.error is None
+        told_by_delivery = number == 1 and outcome.error is None and not result.is_called_off
         duration_us = int(outcome.duration_s * 1_000_000)
         detail = outcome.detail or None
         updates += (
@@ -221,17 +223,38 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
                 outcome.response_head,
                 outcome.response_body,
             )
-        if result.is_ordered or result.chain is not None or result.standing is not None:
+        if result.is_ordered or result.chain is not None or result.standing is not None or result.is_called_off:
             telling.append(index)
     _RECORD.run(conn, updates)
     _ATTEMPTS.run(conn, attempts)
     for index in telling:
         result = results[index]
-        if (result.is_ordered or result.chain is not None) and result.verdict.state != "pending":
+        if result.is_called_off:
+            _note_attempt(conn, result)
+        elif (result.is_ordered or result.chain is not None) and result.verdict.state != "pending":
             answers[index] = free_next(conn, result.webhook, result.chain, result.is_ordered)
         if result.standing is not None:
             _stand(conn, result.webhook, result.standing, result.outcome.started_ms)
     return answers
+
+
+def _note_attempt(conn: apsw.Connection, result: Result) -> None:
+    """An attempt ended after its delivery was cancelled: that is shown, and changes nothing."""
+    outcome = result.outcome
+    conn.execute(
+        "UPDATE delivery SET attempt_count = ?, started_ms = ?, duration_us = ?, response_code = ?, error_code = ?,"
+        " error_detail = ?, remote_address = ? WHERE seq = ? AND state = 'cancelled'",
+        (
+            result.number,
+            outcome.started_ms,
+            int(outcome.duration_s * 1_000_000),
+            outcome.response_code,
+            outcome.error,
+            outcome.detail or None,
+            outcome.remote_address,
+            result.delivery,
+        ),
+    )
 
 
 def _stand(conn: apsw.Connection, webhook: int, standing: Standing, now_ms: int) -> None:
