@@ -490,6 +490,24 @@ def test_what_was_cancelled_in_flight_does_not_count_as_pending_until_its_next_a
     wait_for(lambda: shop.waiting() == (0, 0), 5, lambda: f"{shop.waiting()}: it still counts as pending")
 
 
+@pytest.mark.parametrize("code", [200, 500])
+def test_what_is_cancelled_in_flight_and_retried_at_once_ends_well(house, code):
+    shop = Shop(house, f"wavering_{code}", retry=[])
+    gate = shop.answers(Gate(answer(code)))
+    shop.send(1)
+    shop.house.taken.wait_at(shop.path, 1)
+    (row,) = shop.rows()
+    assert shop.cancel(row["id"]).status == 200
+    assert shop.retry(row["id"]).json["status"] == "pending"
+    gate.open()
+    wait_for(lambda: shop.waiting() == (0, 0), 5, lambda: str(shop.waiting()))
+    (row,) = shop.wait("succeeded" if code == 200 else "failed")
+    attempts = shop.one(row["id"])["attempts"]
+    assert [attempt["number"] for attempt in attempts] == list(range(1, len(shop.came()) + 1))
+    assert row["attempt_count"] == len(attempts)
+    assert gate.most == 1
+
+
 def test_a_delivery_cancelled_in_flight_is_counted_once(house):
     shop = Shop(house, "counted_once", retry=[])
     names = [f'hookrelay_deliveries_total{{result="{result}"}}' for result in ("succeeded", "failed", "cancelled")]
