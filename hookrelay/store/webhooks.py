@@ -114,6 +114,12 @@ def all_made(conn: apsw.Connection) -> list[Made]:
     return [Made(*row) for row in rows]
 
 
+def find(conn: apsw.Connection, id: str) -> tuple[int, str] | None:
+    """Key and tenant of a webhook, also of one that was deleted: its history is still there."""
+    row: tuple[int, str] | None = conn.execute("SELECT seq, tenant FROM webhook WHERE id = ?", (id,)).get
+    return row
+
+
 def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, key: Key | None) -> int | str:
     """Write a new webhook down: its key. Where the request's idempotency key was used before: the id of the webhook
     that it made then, or `conflict` where it came with other content.

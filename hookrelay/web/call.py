@@ -21,7 +21,7 @@ from hookrelay.redeliver import Redeliverer
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.webhook import is_tenant
 from hookrelay.rules.wording import shown
-from hookrelay.store import history
+from hookrelay.store import history, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
 from hookrelay.telemetry.metrics import Metrics
@@ -107,6 +107,14 @@ class Call:
         if webhook is None or not self.sees(webhook.tenant):
             raise Refused("not_found", "there is no webhook with this id")
         return webhook
+
+    async def past_webhook(self, id: str) -> int | None:
+        """The key of a webhook whose history is there for this call, though it may be deleted; None: there is none."""
+        webhook = self.parts.catalog().by_id.get(id)
+        if webhook is not None:
+            return webhook.seq if self.sees(webhook.tenant) else None
+        found = await self.parts.store.read(webhooks.find, id)
+        return found[0] if found is not None and self.sees(found[1]) else None
 
     async def delivery(self) -> tuple[history.DeliveryRow, history.EventRow, bytes, list[history.AttemptRow]]:
         """The delivery that the path names, with its event, that one's data and its attempts, or Refused."""

@@ -21,10 +21,13 @@ STATUSES = ("pending", "held", "succeeded", "failed", "cancelled")
 
 
 async def of_webhook(call: Call) -> Answer:
-    """GET: the deliveries of one webhook, newest first"""
-    webhook = call.webhook()
+    """GET: the deliveries of one webhook, newest first, also of one that was deleted"""
+    id = call.request.id
+    webhook = await call.past_webhook(id)
+    if webhook is None:
+        raise Refused("not_found", "there is no webhook with this id")
     query = call.query(*FILTERS)
-    return await _list(call, query, f"deliveries:{webhook.id}", history.Wanted(webhook=webhook.seq))
+    return await _list(call, query, f"deliveries:{id}", history.Wanted(webhook=webhook))
 
 
 async def collection(call: Call) -> Answer:
@@ -32,11 +35,11 @@ async def collection(call: Call) -> Answer:
     query = call.query(*FILTERS, "webhook", "event")
     wanted = history.Wanted()
     if (id := query.text("webhook")) is not None:
-        webhook = call.parts.catalog().by_id.get(id)
-        if webhook is None or not call.sees(webhook.tenant):
+        webhook = await call.past_webhook(id)
+        if webhook is None:
             query.wrong("webhook", "there is no webhook with this id")
         else:
-            wanted = history.Wanted(webhook=webhook.seq)
+            wanted = history.Wanted(webhook=webhook)
     if (id := query.text("event")) is not None:
         key = call.parts.store.ids.seq("evt", id)
         if key is None:

@@ -11,7 +11,7 @@ from hookrelay.model import FieldError, Refused
 from hookrelay.model import Webhook as InForce
 from hookrelay.redeliver import Replay
 from hookrelay.rules.payload import is_event_type
-from hookrelay.rules.webhook import decode_secret
+from hookrelay.rules.webhook import decode_secret, is_tenant
 from hookrelay.rules.webhook_texts import read_duration
 from hookrelay.rules.wording import got, shown
 from hookrelay.store import events
@@ -55,7 +55,8 @@ async def create(call: Call) -> Answer:
     named = values.get("tenant")
     if isinstance(named, str) and call.request.parameter("tenant") not in (None, named):
         raise Refused("invalid_field", "?tenant= and the field tenant name two: keep one of them", field="tenant")
-    tenant = call.allowed_tenant(named) if isinstance(named, str) else call.tenant()
+    # what is no tenant's name is told with all other mistakes
+    tenant = call.allowed_tenant(named) if isinstance(named, str) and is_tenant(named) else call.tenant()
     if tenant is not None and "tenant" not in values:
         values["tenant"] = tenant
     webhook, secret = await call.parts.editor.create(values, _request_key(call, tenant or "default", content))
