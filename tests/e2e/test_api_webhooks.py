@@ -337,11 +337,14 @@ def test_deleting_cancels_what_waits_and_keeps_the_history(house, api):
     assert [row["status"] for row in pending] == ["pending", "succeeded"]
     reply = api.delete(path)
     assert (reply.status, reply.body) == (204, b"")
-    for gone in (api.get(path), api.delete(path), api.get(path + "/deliveries"), api.post(path + "/test")):
+    for gone in (api.get(path), api.delete(path), api.post(path + "/test")):
         assert is_problem(gone, 404, "not_found")
     assert house.running.submit(json.dumps({"type": kind, "data": 1, "tenant": tenant}).encode())[0]["deliveries"] == 0
     wait_for(lambda: api.get(f"/v1/deliveries/{pending[0]['id']}").json["status"] == "cancelled")
     rows = {row["id"]: row["status"] for row in api.get("/v1/deliveries?limit=250").json["data"]}
+    assert {row["id"] for row in api.data(path + "/deliveries")} == {
+        row["id"] for row in api.data(f"/v1/deliveries?webhook={path.rpartition(chr(47))[2]}")
+    }
     assert [rows[row["id"]] for row in pending] == ["cancelled", "succeeded"]
     shown = api.get(f"/v1/deliveries/{pending[0]['id']}").json
     assert (shown["next_attempt_at"], len(shown["attempts"]), shown["webhook_id"]) == (None, 1, made["id"])
