@@ -101,8 +101,20 @@ def test_listen_tells_what_the_local_server_says_and_goes_on(place):
         wait_for(lambda: daemon.submit(line(1)) and len(listening.lines()) > 1, told=listening.told)
         assert [each["status"] for each in listening.lines()][:2] == [500, 200]
         assert "signed with whsec_" in listening.told()
+    finally:
+        assert listening.end() == 130
+        daemon.end()
         taken.close()
-        wait_for(lambda: daemon.submit(line(2)) and listening.lines()[-1]["error"])
+
+
+def test_listen_says_so_where_nobody_answers_and_goes_on(place):
+    taken = Receiver(lambda request, number: OK)
+    taken.close()
+    daemon = Daemon(place).start()
+    listening = Listening(place, "--forward-to", f"http://127.0.0.1:{taken.port}/")
+    try:
+        wait_for(lambda: daemon.submit(line(0)) and len(listening.lines()) > 1, told=listening.told)
+        assert all(each["status"] is None and "refused" in each["error"] for each in listening.lines())
     finally:
         assert listening.end() == 130
         daemon.end()
