@@ -67,4 +67,4 @@ def command(target: Target, tenant: str | None, file: Path | None) -> None:
         file.write_text(text)
     except OSError as error:
         fail(EX_IO, f"{file}: {error.strerror}")
-    click.echo(f"{len(found)} webhooks in {file}", err=True)
+    click.echo(f"{len(found)} {'webhook' if len(found) == 1 else 'webhooks'} in {file}", err=True)
