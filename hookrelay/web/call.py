@@ -71,7 +71,8 @@ class Call:
         self.caller = caller
 
     def query(self, *known: str) -> Query:
-        """The parameters; `tenant` is always known, and read by `tenant`."""
+        """The parameters; `tenant` is always known, and read by `tenant`. Refused where that is not the caller's."""
+        self.tenant()
         return Query(self.request.query(), ("tenant", *known))
 
     def tenant(self) -> str | None:

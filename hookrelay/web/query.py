@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from hookrelay.model import FieldError, Refused
+from hookrelay.rules.payload import is_event_type
 from hookrelay.rules.timestamp import to_utc
 from hookrelay.rules.wording import shown, unknown
 from hookrelay.units import parse_duration
@@ -55,6 +56,14 @@ class Query:
         text = self._given.get(name)
         if text is not None and text not in words:
             self.wrong(name, f"{shown(text)} is none of {', '.join(words)}")
+            return None
+        return text
+
+    def event_type(self, name: str) -> str | None:
+        """A type of event."""
+        text = self._given.get(name)
+        if text is not None and not is_event_type(text):
+            self.wrong(name, f'{shown(text)} is not an event type: write one such as "booking.created"')
             return None
         return text
 

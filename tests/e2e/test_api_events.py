@@ -347,9 +347,9 @@ class Stream:
     """A client of the stream, as a browser would be one."""
 
     def __init__(self, api, query="", last=None):
-        self.connection = HTTPConnection("localhost", timeout=20)
+        self.connection = HTTPConnection("localhost")
         self.connection.sock = api.connect()
-        self.connection.sock.settimeout(20)
+        self.connection.sock.settimeout(10)  # before a stream of nothing says that it is alive
         headers = {} if api.key is None else {"authorization": f"Bearer {api.key}"}
         if last is not None:
             headers["Last-Event-ID"] = last

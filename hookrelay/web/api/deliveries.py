@@ -58,7 +58,7 @@ async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> 
         wanted,
         state="pending" if is_waiting else status,
         is_held=(status == "held") if is_waiting else None,
-        type=query.text("type"),
+        type=query.event_type("type"),
         since_ms=query.moment("since", now_ms),
         until_ms=query.moment("until", now_ms),
         code=query.number("response_code", 100, 599),

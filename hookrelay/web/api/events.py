@@ -64,9 +64,10 @@ async def collection(call: Call) -> Answer:
     query = call.query("limit", "cursor", "type", "since", "until")
     limit, before = query.numbered_window("events")
     now_ms = call.now_ms()
+    type = query.event_type("type")
     between = (query.moment("since", now_ms), query.moment("until", now_ms))
     query.done()
-    page = await call.events(query.text("type"), between, before, limit)
+    page = await call.events(type, between, before, limit)
     last = None if page.next is None else str(page.next)
     return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], "events", last))
 

@@ -20,30 +20,42 @@ _TYPE: dict[str, Any] = {
     "maxLength": 128,
     "examples": ["booking.created"],
 }
+_DURATION = r"(0|[1-9][0-9]{0,9})(\.[0-9]{1,3})?(ms|s|m|h|d)"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 _MOMENT: dict[str, Any] = {
     "type": "string",
+    "pattern": f"^({_DATE}|{_DURATION})$",
     "description": "An RFC 3339 time, or how long ago, such as `24h`.",
     "examples": ["2026-02-26T10:00:00Z", "24h"],
 }
+
+
+def _id(prefix: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}$"}
+
 
 _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # name: where, what for, schema
     "tenant": ("query", "Whose; only an administrator of all tenants may name another than its own.", _TENANT),
     "limit": ("query", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": 250, "default": 50}),
-    "cursor": ("query", "`next_cursor` of the page before. A page may be short, or empty, before the last.", _TEXT),
+    "cursor": (
+        "query",
+        "`next_cursor` of the page before. A page may be short, or empty, before the last.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+    ),
     "status": ("query", "Only these.", {"enum": ["pending", "held", "succeeded", "failed", "cancelled"]}),
     "webhook_status": ("query", "Only these.", {"enum": ["active", "paused", "disabled"]}),
     "type": ("query", "Only events of this type.", _TYPE),
     "since": ("query", "Accepted then or later.", _MOMENT),
     "until": ("query", "Accepted before then.", _MOMENT),
     "response_code": ("query", "Only with this status.", {"type": "integer", "minimum": 100, "maximum": 599}),
-    "webhook": ("query", "Only of this webhook.", _TEXT),
-    "event": ("query", "Only of this event.", _TEXT),
+    "webhook": ("query", "Only of this webhook.", _id("wh")),
+    "event": ("query", "Only of this event.", _id("evt")),
     "q": ("query", "Only webhooks with this text in id, URL or description.", _TEXT),
     "include_waiting": ("query", "Also tell what waits.", {"enum": ["waiting"]}),
     "include": ("query", "`events`, `deliveries`, or both with a comma between.", _TEXT),
     "types": ("query", "Types and prefixes, with commas between: `booking.*,payment.failed`.", _TEXT),
-    "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", _TEXT),
+    "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", _id("evt")),
     "id": ("path", "", _TEXT),
     "If-Match": ("header", "The ETag that the webhook must have; else 412.", _TEXT),
     "If-None-Match": ("header", "The ETag that is known; then 304.", _TEXT),
@@ -356,9 +368,15 @@ def _schemas() -> dict[str, Any]:
         "additionalProperties": False,
     }
     for name in ("since", "until"):
-        schemas["ReplayWish"]["properties"][name] |= {"examples": _MOMENT["examples"]}
-    schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"]}
-    schemas["KeyWish"]["properties"]["tenant"] |= {"examples": ["acme", "*"]}
+        schemas["ReplayWish"]["properties"][name] |= {"examples": _MOMENT["examples"], "pattern": _MOMENT["pattern"]}
+    schemas["ReplayWish"]["properties"]["status"] |= {"minItems": 1}
+    schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"], "pattern": f"^{_DURATION}$"}
+    schemas["KeyWish"]["properties"]["tenant"] |= {
+        "examples": ["acme", "*"],
+        "pattern": r"^(\*|[A-Za-z0-9_-]{1,64})$",
+        "description": "Whose; `?tenant=` may say it instead.",
+    }
+    schemas["KeyWish"]["required"] = ["role"]
     return {**schemas, **_WRITTEN}
 
 
@@ -381,7 +399,11 @@ _WRITTEN: dict[str, Any] = {
             "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
             "timestamp": {"type": "string", "format": "date-time", "description": "When it happened; default now."},
             "ordering_key": {"type": "string", "minLength": 1, "maxLength": 255},
-            "traceparent": {"type": "string", "description": "W3C trace context."},
+            "traceparent": {
+                "type": "string",
+                "description": "W3C trace context.",
+                "pattern": "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$",
+            },
         },
         "required": ["type", "data"],
         "additionalProperties": False,
