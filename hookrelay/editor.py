@@ -37,6 +37,8 @@ from hookrelay.telemetry.logs import Logger
 MAX_SECRETS = 10
 """Live secrets of a webhook: each is a signature in every request."""
 SECRET_BYTES = 32
+SCRUBBED_MOST = 1 << 30
+"""Bytes of a store that is written anew at the start, to be rid of what its pages still hold of plain secrets."""
 LOOK_S = 60.0
 """At least so often it is looked whether a secret has ended: the wall clock may jump."""
 MASK = "***"
@@ -85,13 +87,18 @@ class Editor:
 
         `store.seal.CannotOpen` where the secrets of one cannot be read.
         """
+        stale = []
         for row in await self._store.read(webhooks.all_made):
             made = _opened(row, self._seal)
             status: Any = row.status
             self._registry.restore(made, status, row.disabled_reason, row.updated_ms)
             if not self._seal.is_current(row.sealed):
-                sealed = self._text(made).sealed
-                await self._store.change(webhooks.seal_anew, made.seq, sealed, keep=True)
+                stale.append(made)
+        for made in stale:
+            await self._store.change(webhooks.seal_anew, made.seq, self._text(made).sealed, keep=True)
+        if stale:
+            is_scrubbed = await self._store.scrub(SCRUBBED_MOST)
+            self._log.info("secrets_sealed_anew", webhooks=len(stale), older_traces_removed=is_scrubbed)
 
     # --- changes ------------------------------------------------------------------------------------------------
 

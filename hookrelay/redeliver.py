@@ -57,18 +57,19 @@ class Redeliverer:
         `data` is JSON text. Refused where the limits leave no room for it.
         """
         outside = self._outside()
-        event_seq, seq = self._store.take_numbers(1)
-        now_ms = self._now_ms()
-        id = self._store.ids.make("evt", now_ms, event_seq)
-        event = Event(event_seq, now_ms, id, type, webhook.tenant, format_time(now_ms), data, test=True)
         async with self._dispatcher.visit(webhook, WITHIN_S) as poster:
+            event_seq, seq = self._store.take_numbers(1)
+            now_ms = self._now_ms()
+            id = self._store.ids.make("evt", now_ms, event_seq)
+            event = Event(event_seq, now_ms, id, type, webhook.tenant, format_time(now_ms), data, test=True)
+            await self._store.change(redeliver.insert_test, event)
+            outside.feed.tell_event()
             deliverer = Deliverer(webhook, outside)
             with trio.CancelScope(deadline=trio.current_time() + webhook.timeout_s) as scope:
                 outcome = await deliverer.attempt(event, 1, poster, scope)
             if scope.cancelled_caught:
                 outcome = poster.timed_out()
-        await self._store.change(redeliver.insert_test, event, webhook.seq, seq, outcome)
-        outside.feed.tell_event()
+        await self._store.change(redeliver.insert_tested, event, webhook.seq, seq, outcome)
         outside.feed.tell_delivery(webhook.seq, seq)
         return seq
 

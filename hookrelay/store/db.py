@@ -172,6 +172,16 @@ class Store:
         answer: Answer = (await self.write(_call_each, [(job, args)], keep=keep))[0]
         return answer
 
+    async def scrub(self, largest: int) -> bool:
+        """Leave nothing in the files of what was overwritten or deleted. For the start: nobody may read meanwhile.
+
+        False, and nothing is done, where the store has over `largest` bytes: it is written anew as a whole.
+        """
+        if self._inline or _size(self._opened.path) > largest:
+            return self._inline
+        await self._in_thread(partial(_scrub, self._conn))
+        return True
+
     async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
         """`job(connection, *args)` on a connection that can only read, in a thread."""
         if self._inline:
@@ -238,6 +248,8 @@ class Store:
                     await self._soon.wait()
                 if not self._queue and self.trouble is not None:
                     self.enqueue(_probe, (None,), _ignore)
+                if not self._queue:
+                    continue  # closed with nothing left to write: no commit of nothing
             if self._rate > LINGER_RATE and not self._closing:
                 await self._linger()
             batch, self._queue = self._queue, []
@@ -422,6 +434,11 @@ def _checkpoint(conn: apsw.Connection) -> None:
 def _truncate(conn: apsw.Connection) -> None:
     with contextlib.suppress(*_PASSING):
         conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def _scrub(conn: apsw.Connection) -> None:
+    conn.execute("VACUUM")
+    conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def _size(path: str) -> int:

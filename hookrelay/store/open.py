@@ -161,6 +161,7 @@ def _prepare(conn: apsw.Connection, path: Path, *, is_new: bool, now_ms: int) ->
         conn.pragma("cache_size", -WRITER_CACHE_KIB)
         conn.pragma("temp_store", "MEMORY")
         conn.pragma("journal_size_limit", 64 << 20)
+        conn.pragma("secure_delete", "FAST")  # what was overwritten is gone from its page; costs nothing to speak of
         migrate(conn, path, now_ms)
         return _identity(conn)
 

@@ -103,12 +103,16 @@ def _keep_first_attempts(conn: apsw.Connection, deliveries: Sequence[int]) -> No
     )
 
 
-def insert_test(conn: apsw.Connection, event: Event, webhook: int, delivery: int, outcome: Outcome) -> None:
-    """Write a test event, its delivery and its one attempt into the history: it has ended, whatever it came to."""
+def insert_test(conn: apsw.Connection, event: Event) -> None:
+    """Write a test event down, before its one attempt: those who watch see it in its turn."""
     conn.execute(
         "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, test) VALUES (?, ?, ?, ?, ?, ?, 1)",
         (event.seq, event.created_ms, event.tenant, event.type, event.timestamp, event.data),
     )
+
+
+def insert_tested(conn: apsw.Connection, event: Event, webhook: int, delivery: int, outcome: Outcome) -> None:
+    """Write its delivery and its attempt into the history: it has ended, whatever it came to."""
     duration_us = int(outcome.duration_s * 1_000_000)
     attempt = (
         outcome.started_ms,

@@ -162,6 +162,10 @@ class Call:
         if self.caller.tenant is not None and tenant != self.caller.tenant:
             raise Refused("forbidden", "the key belongs to another tenant than the one that is named", field="tenant")
 
+    def is_still_allowed(self) -> bool:
+        """Whether the caller's key has not been revoked since the call began."""
+        return self.caller.key_id is None or self.parts.keyring.find(self.caller.key_id) is not None
+
     def now_ms(self) -> int:
         """Unix milliseconds."""
         return int(time.time() * 1000)

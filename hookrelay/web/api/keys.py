@@ -62,6 +62,7 @@ async def revoke(call: Call) -> Answer:
     """DELETE: from now on it opens nothing"""
     call.query().done()
     await call.parts.keyring.revoke(call.key())
+    call.parts.feed.tell_event()  # streams look whether their key still opens them
     return Answer(status=204)
 
 

@@ -82,7 +82,7 @@ async def _messages(call: Call, wish: Wish, watcher: Watcher, last: int) -> Asyn
     feed.watchers.add(watcher)
     try:
         yield b"retry: 1000\n\n"
-        while not stopping.is_set():
+        while not stopping.is_set() and call.is_still_allowed():
             numbers = watcher.take(PAGE)
             text, last, is_behind = await _news(call, wish, numbers, last)
             if watcher.missed:
