@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -29,7 +30,7 @@ from hookrelay.rules.webhook_texts import (
     parse_timeout,
     parse_wait,
 )
-from hookrelay.rules.wording import got, shown, unknown
+from hookrelay.rules.wording import MISTAKES_MOST, got, shown, unknown
 from hookrelay.units import parse_duration
 
 __all__ = [
@@ -81,14 +82,15 @@ def read(
     they are passed over, and suggested for misspelt ones.
     """
     known = [*_FIELDS, *also]
-    errors = [FieldError(key, unknown(key, known)) for key in values if key not in known]
+    strange = islice((key for key in values if key not in known), MISTAKES_MOST)
+    errors = [FieldError(key[:64], unknown(key[:64], known)) for key in strange]
     good: dict[str, Any] = {}
     for name, (kind, required, _, example) in _FIELDS.items():
         if name not in values:
             if required:
                 errors.append(FieldError(name, f"is missing: every webhook needs one, such as {example}"))
             continue
-        wrong = list(_type_errors(name, values[name]))
+        wrong = list(islice(_type_errors(name, values[name]), MISTAKES_MOST))
         errors += wrong
         if not wrong:
             good[name] = values[name]
@@ -244,7 +246,7 @@ def _type_errors(name: str, value: object) -> Iterator[FieldError]:
     elif isinstance(value, dict) and name == "headers":
         for key, each in value.items():
             if not isinstance(each, str):
-                yield FieldError(f"{name}.{key}", f'expected text such as "hookrelay", got {got(each)}')
+                yield FieldError(f"{name}.{key[:64]}", f'expected text such as "hookrelay", got {got(each)}')
 
 
 def _right_items(name: str, value: Any) -> Any:
@@ -300,6 +302,7 @@ def _retry_errors(retry: list[str] | str | None) -> Iterator[FieldError]:
 def _header_errors(headers: dict[str, str]) -> Iterator[FieldError]:
     if len(headers) > _MAX_HEADERS:
         yield FieldError("headers", f"has {len(headers)} entries: at most {_MAX_HEADERS}")
+        return
     seen: set[str] = set()
     for name, value in headers.items():
         lower = name.lower()
@@ -309,13 +312,13 @@ def _header_errors(headers: dict[str, str]) -> Iterator[FieldError]:
                 f"{shown(name)} is not a header's name: 1 to 128 letters, digits and -, such as x-source",
             )
         elif lower in _OURS or lower.startswith(("proxy-", "webhook-")):
-            yield FieldError(f"headers.{name}", "is set by hookrelay alone: use a name of your own, such as x-source")
+            yield FieldError(f"headers.{name[:64]}", "is set by hookrelay alone: use another name, such as x-source")
         elif lower in seen:
-            yield FieldError(f"headers.{name}", "stands there twice: names differ by more than upper and lower case")
+            yield FieldError(f"headers.{name[:64]}", "stands there twice: names differ by more than case")
         seen.add(lower)
         # the value stays unsaid: it may be a password
         if len(value) > 4096:
-            yield FieldError(f"headers.{name}", f"is {len(value)} characters long: at most 4096")
+            yield FieldError(f"headers.{name[:64]}", f"is {len(value)} characters long: at most 4096")
         elif not _VALUE.fullmatch(value):
             yield FieldError(
                 f"headers.{name}",

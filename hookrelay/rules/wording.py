@@ -8,6 +8,9 @@ import json
 from collections.abc import Collection
 from datetime import date, time
 
+MISTAKES_MOST = 50
+"""Mistakes that are told at once: who has made more finds the others when these are mended. Looking costs time."""
+
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (bool, "true or false"),  # before int, which it is too
     (str, "text"),

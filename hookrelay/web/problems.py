@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hookrelay.model import FieldError, Refused
+from hookrelay.rules.wording import MISTAKES_MOST
 from hookrelay.web.http import Answer
 
 TITLES: dict[str, tuple[int, str]] = {
@@ -63,5 +64,6 @@ def problem_of(error: Refused) -> Problem:
     errors = error.errors
     if error.field is not None and not errors:
         errors = (FieldError(error.field, error.detail),)
+    errors = errors[:MISTAKES_MOST]
     headers = {"retry-after": "5"} if TITLES[error.code][0] in (429, 503) else None
     return Problem(error.code, error.detail, errors, headers)

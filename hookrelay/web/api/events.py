@@ -15,6 +15,9 @@ from hookrelay.web.http import Answer, json_answer
 from hookrelay.web.query import listed
 
 DELIVERIES_SHOWN = 250
+LINES_MOST = 20_000
+STEP = 100
+"""Lines that are judged in one turn of the loop."""
 
 
 async def submit(call: Call) -> Answer:
@@ -55,8 +58,13 @@ async def _submit_many(call: Call, content: bytes, adapt: Adapt, *, has_key: boo
         )  # fmt: skip
     limit = call.parts.ingest.limits.max_size
     lines = [line if len(line) <= limit else None for line in content.split(b"\n") if line.strip()]
-    answer = await call.parts.ingest.take(lines, adapt) if lines else b""
-    return Answer(answer, media_type=body.NDJSON, headers={"cache-control": "no-store"})
+    if len(lines) > LINES_MOST:
+        raise Refused(
+            "too_large", f"the body has {len(lines)} lines: at most {LINES_MOST}; events.sock takes any number"
+        )
+    # each step in a turn of its own: others are not held up
+    answers = [await call.parts.ingest.take(lines[at : at + STEP], adapt) for at in range(0, len(lines), STEP)]
+    return Answer(b"".join(answers), media_type=body.NDJSON, headers={"cache-control": "no-store"})
 
 
 async def collection(call: Call) -> Answer:
