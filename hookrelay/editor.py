@@ -226,7 +226,8 @@ class Editor:
 
     def _read(self, values: Mapping[str, object]) -> WebhookFields:
         fields, errors = read(values, policy=self._policy())
-        if fields is None:
+        errors += [_no_value(name) for name, value in (fields.headers.items() if fields else ()) if value == MASK]
+        if fields is None or errors:
             raise _wrong(errors)
         return fields
 
@@ -237,7 +238,7 @@ class Editor:
                 errors.append(FieldError(name, f"cannot be changed: {right}"))
             patch.pop(name, None)
         if isinstance(patch.get("headers"), dict):
-            patch["headers"] = _unmasked(made.fields.headers, patch["headers"])
+            patch["headers"] = _unmasked(made.fields.headers, patch["headers"], errors)
         after = merged(before, patch)
         fields, wrong = read(after if isinstance(after, dict) else {}, policy=self._policy())
         if not patch.keys() & {"url"}:
@@ -320,14 +321,22 @@ def _opened(row: webhooks.Made, seal: Seal) -> Made:
     return Made(row.seq, row.id, structs.replace(fields, headers=hidden["headers"]), live, row.created_ms)
 
 
-def _unmasked(headers: Mapping[str, str], patch: Mapping[str, object]) -> dict[str, object]:
+def _unmasked(headers: Mapping[str, str], patch: Mapping[str, object], errors: list[FieldError]) -> dict[str, object]:
     """A patch of headers in which the mask stands for the value that a header has; names differ by more than case."""
     known = {name.lower(): (name, value) for name, value in headers.items()}
     result: dict[str, object] = {}
     for name, value in patch.items():
         own, kept = known.get(name.lower(), (name, value))
         result[own] = kept if value == MASK else value
+        if value == MASK and name.lower() not in known:
+            errors.append(_no_value(name))
     return result
+
+
+def _no_value(name: str) -> FieldError:
+    return FieldError(
+        f"headers.{name[:64]}", f"{MASK} stands for a value that there is already: write the value itself"
+    )
 
 
 def _taken(patch: dict[str, Any], name: str, words: tuple[str, str], errors: list[FieldError]) -> Any:

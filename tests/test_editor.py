@@ -122,6 +122,16 @@ async def test_a_header_that_is_sent_back_masked_keeps_its_value(autojump_clock)
         assert dict(hook.headers) == {"X-Key": "hidden", "x-new": "2"}
 
 
+async def test_a_mask_without_a_value_behind_it_is_refused(autojump_clock):
+    async with house(Receiver()) as made:
+        hook = await made.make()
+        for work in (
+            made.editor.update(hook, {"headers": {"x-new": "***"}}, anything),
+            made.editor.create({"url": "https://r1.example/", "events": ["*"], "headers": {"x-new": "***"}}),
+        ):
+            assert [error.field for error in (await refusal(work)).errors] == ["headers.x-new"]
+
+
 async def test_a_change_that_was_made_upon_something_older_is_refused(autojump_clock):
     async with house(Receiver()) as made:
         hook = await made.make()

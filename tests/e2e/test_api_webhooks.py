@@ -168,13 +168,10 @@ def test_every_wrong_field_of_a_new_webhook_is_named_and_none_is_made(house, api
     assert fields_of(reply) == {*(wrong.keys() - {"events", "retry", "headers"}), "events.0", "retry.0", "headers.host"}
     assert is_problem(empty := api.post("/v1/webhooks"), 422, "invalid_field")
     assert fields_of(empty) == {"url", "events"}
-    for url in ("http://10.0.0.1/", "http://169.254.169.254/latest", "http://127.1/", "http://u:p@example.com/"):
+    for url in ("http://10.0.0.1/", "http://169.254.169.254/latest", "http://[::1]/", "http://u:p@example.com/", "x"):
         refused = api.post("/v1/webhooks", {"url": url, "events": ["*"]})
-        if url != "http://127.1/" or refused.status != 201:
-            assert is_problem(refused, 422, "invalid_field"), url
-            assert fields_of(refused) == {"url"}
-        else:
-            assert api.delete(refused.headers["location"]).status == 204
+        assert is_problem(refused, 422, "invalid_field"), url
+        assert fields_of(refused) == {"url"}
     assert api.get("/v1/webhooks?limit=250").json == before
 
 
@@ -272,8 +269,6 @@ def test_headers_reach_the_receiver_and_three_stars_keep_their_value(house, api)
     (request,) = house.taken.wait_at(where, 1)
     fields = {name.lower(): value for name, value in request.headers.items()}
     assert (fields["x-a"], fields.get("x-b"), fields["x-c"]) == ("one", None, "three")
-    unknown = api.patch(path, {"headers": {"X-New": "***"}})
-    assert unknown.status in (200, 422)
     assert api.delete(path).status == 204
 
 
@@ -552,7 +547,6 @@ def test_a_rotation_without_overlap_or_with_a_secret_of_ones_own(house, api):
     reply = api.post(path, {"overlap": "31d", "secret": "no", "colour": 1})
     assert is_problem(reply, 422, "invalid_field")
     assert fields_of(reply) == {"overlap", "secret", "colour"}
-    assert reply.body.count(b"whsec_") == reply.json["errors"][0]["detail"].count("whsec_") or OTHER not in str(reply)
     assert api.delete(f"/v1/webhooks/{made['id']}").status == 204
 
 

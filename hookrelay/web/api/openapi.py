@@ -323,18 +323,25 @@ _EVENTS: dict[str, Any] = {
     "items": {"type": "string", "pattern": r"^(\*|[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*(\.\*)?)$", "maxLength": 128},
     "examples": [["booking.created", "payment.*"]],
 }
+_SECRET: dict[str, Any] = {
+    "pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$",
+    "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+}
 _FIELDS: Mapping[str, dict[str, Any]] = {
     "url": {"format": "uri", "pattern": "^https?://", "examples": ["https://example.com/hooks"]},
     "events": _EVENTS,
     "description": {"maxLength": 1024},
     "tenant": _TENANT,
-    "rate_limit": {"examples": ["10/s", "600/m", "10/s burst 50"]},
-    "max_in_flight": {"examples": [8]},
-    "timeout": {"examples": ["30s"]},
+    "rate_limit": {
+        "pattern": "^[1-9][0-9]{0,5}/[smh]( burst [1-9][0-9]{0,5})?$",
+        "examples": ["10/s", "600/m", "10/s burst 50"],
+    },
+    "max_in_flight": {"minimum": 1, "maximum": 1000, "examples": [8]},
+    "timeout": {"pattern": f"^{_DURATION}$", "examples": ["30s"]},
     "retry": {"examples": [["5s", "5m", "2h"], "exponential(1s, 2, 1h, 12)"]},
     "headers": {"examples": [{"x-source": "bookings"}]},
     "metadata": {"examples": [{"team": "billing"}]},
-    "secret": {"examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
+    "secret": _SECRET,
 }
 
 
@@ -370,12 +377,16 @@ def _schemas() -> dict[str, Any]:
     for name in ("since", "until"):
         schemas["ReplayWish"]["properties"][name] |= {"examples": _MOMENT["examples"], "pattern": _MOMENT["pattern"]}
     schemas["ReplayWish"]["properties"]["status"] |= {"minItems": 1}
+    for wish in ("ReplayWish", "TrialWish"):
+        schemas[wish]["properties"]["type"] |= {name: told for name, told in _TYPE.items() if name != "type"}
+    schemas["RotateWish"]["properties"]["secret"] |= _SECRET
     schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"], "pattern": f"^{_DURATION}$"}
     schemas["KeyWish"]["properties"]["tenant"] |= {
         "examples": ["acme", "*"],
         "pattern": r"^(\*|[A-Za-z0-9_-]{1,64})$",
         "description": "Whose; `?tenant=` may say it instead.",
     }
+    schemas["KeyWish"]["properties"]["name"] |= {"maxLength": 128}
     schemas["KeyWish"]["required"] = ["role"]
     return {**schemas, **_WRITTEN}
 
