@@ -41,12 +41,16 @@ from hookrelay.store.chains import BLOCKED_MS
 from hookrelay.store.db import Store
 from hookrelay.store.files import StoreUnusable
 from hookrelay.store.seal import CannotOpen, Seal
+from hookrelay.tally import Tally
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_time
 from hookrelay.web.app import build
 from hookrelay.web.call import Parts
+from hookrelay.web.dashboard.door import Dashboard
+from hookrelay.web.dashboard.routes import ROUTES
 from hookrelay.web.keyring import Keyring
+from hookrelay.web.sessions import Sessions
 
 DRAIN_S = 25.0
 """How long attempts in flight may take to end after SIGTERM (contract §8)."""
@@ -85,6 +89,8 @@ class Daemon:
         self._registry: Registry
         self._editor: Editor
         self._keyring: Keyring
+        self._sessions: Sessions
+        self._tally: Tally
         self._feed = Feed()
         self._policy = loaded.config.egress.policy
         self._started_at = time.time()
@@ -114,6 +120,7 @@ class Daemon:
                         root.start_soon(self._registry.run)
                         root.start_soon(self._editor.run)
                         root.start_soon(self._keyring.run)
+                        root.start_soon(self._tally.run)
                         await self._relay(started)
                         root.cancel_scope.cancel()
                 finally:
@@ -145,6 +152,7 @@ class Daemon:
 
     async def _prepare(self) -> None:
         config, store = self._config, self._store
+        self._tally = Tally(store, self._tenant_of, time.time)
         dialer = self._dialer = Dialer(vet=partial(_vet, config.egress.policy))
         _equip(dialer, None, config)
         outside = Outside(
@@ -154,6 +162,7 @@ class Daemon:
             wall=time.time,
             announce=lambda type, data: self._ingest.announce(type, data),
             feed=self._feed,
+            tally=self._tally,
             disable_after_s=config.delivery.disable_after_s,
         )
         registry = self._registry = Registry(store, self._log, time.time, lambda: self._config.delivery.defaults)
@@ -180,8 +189,10 @@ class Daemon:
             policy=lambda: self._policy,
         )
         self._keyring = Keyring(store, time.time)
+        self._sessions = Sessions(store, self._keyring, time.time)
         try:
             await self._keyring.restore()
+            await self._sessions.restore()
             await self._editor.restore()
             registry.put_in_force(await registry.prepare(self._files_say))
         except CannotOpen as error:
@@ -232,25 +243,29 @@ class Daemon:
                 listeners.append(listen.open_unix(place.path, self._config.api.mode))
             else:
                 listeners += await listen.open_tcp(place.host, place.port)
-        app = build(
-            Parts(
-                store=self._store,
-                catalog=lambda: self._registry.catalog,
-                editor=self._editor,
-                redeliverer=Redeliverer(
-                    self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
-                ),
-                ingest=self._ingest,
-                keyring=self._keyring,
-                feed=self._feed,
-                metrics=self._metrics,
-                config=lambda: self._config,
-                is_ready=lambda: self._is_ready and self._store.trouble is None,
-                reload=self.reload,
-                health=self._health,
-                waiting=self._waiting,
-            )
+        parts = Parts(
+            store=self._store,
+            catalog=lambda: self._registry.catalog,
+            editor=self._editor,
+            redeliverer=Redeliverer(
+                self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
+            ),
+            ingest=self._ingest,
+            keyring=self._keyring,
+            sessions=self._sessions,
+            tally=self._tally,
+            feed=self._feed,
+            metrics=self._metrics,
+            config=lambda: self._config,
+            is_ready=lambda: self._is_ready and self._store.trouble is None,
+            reload=self.reload,
+            health=self._health,
+            waiting=self._waiting,
+            backlog=self._dispatcher.backlog,
         )
+        dashboard = Dashboard(parts, ROUTES)
+        doors.start_soon(dashboard.run, self._stopping)
+        app = build(parts, dashboard)
         await doors.start(partial(serve.serve, app, listeners, stopping=self._stopping, on_error=self._app_failed))
 
     # --- what the API asks of all of it -------------------------------------------------------------------------
@@ -310,6 +325,10 @@ class Daemon:
             "why": None if wait is None or wait.why == "empty" else wait.why,
             "until": None if until_ms is None or until_ms >= BLOCKED_MS else format_time(until_ms),
         }
+
+    def _tenant_of(self, seq: int) -> str | None:
+        webhook = self._registry.catalog.by_seq.get(seq)
+        return None if webhook is None else webhook.tenant
 
     def _app_failed(self, error: BaseException) -> None:
         self._log.error("request_failed", exc_info=error)

@@ -17,6 +17,7 @@ from hookrelay.rules.retry import judge, retry_after_s
 from hookrelay.rules.sign import Envelope
 from hookrelay.store import queue
 from hookrelay.store.db import Store
+from hookrelay.tally import Tally
 from hookrelay.telemetry.logs import Logger
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_time
@@ -50,6 +51,7 @@ class Outside(Struct, frozen=True):
     announce: Announce
     feed: Feed
     """Who watches deliveries."""
+    tally: Tally
     disable_after_s: float | None = None
     """How long a webhook may only fail until it is disabled; None: for ever."""
     roll: Callable[[], float] = random.random
@@ -163,6 +165,9 @@ class Deliverer:
             key = self._outcome_keys[name] = (self.webhook.id, name)
         metrics.webhook_attempts[key] += 1
         metrics.attempt_seconds.observe(outcome.duration_s)
+        self._outside.tally.note(
+            self.webhook.seq, delivery.seq, outcome.error, outcome.response_code, outcome.duration_s, now_ms
+        )
         if is_called_off:
             return
         if verdict.state != "pending":

@@ -276,6 +276,12 @@ class Dispatcher:
             due_ms = lane.oldest_due_ms()
             yield lane.webhook, lane.pending, 0.0 if due_ms is None else max(0.0, (now_ms - due_ms) / 1000)
 
+    def backlog(self) -> dict[int, tuple[int, int, float]]:
+        """Webhooks for which something waits: pending, held, and by how many seconds the first is overdue."""
+        found = {seq: (0, held, 0.0) for seq, held in self._held.items() if held}
+        found |= {webhook.seq: (pending, 0, overdue) for webhook, pending, overdue in self.overdue() if pending}
+        return found
+
     def _expect(self, webhook: int, pending: int, due_ms: int) -> None:
         known = self._webhooks.get(webhook)
         if known is None:

@@ -100,6 +100,14 @@ class Editor:
             is_scrubbed = await self._store.scrub(SCRUBBED_MOST)
             self._log.info("secrets_sealed_anew", webhooks=len(stale), older_traces_removed=is_scrubbed)
 
+    def policy(self) -> Policy:
+        """Where deliveries may go just now."""
+        return self._policy()
+
+    def mistakes(self, values: Mapping[str, object]) -> list[FieldError]:
+        """What is wrong with the fields of a webhook, in decoded JSON."""
+        return read(values, policy=self._policy())[1]
+
     # --- changes ------------------------------------------------------------------------------------------------
 
     async def create(self, values: Mapping[str, object], key: Key | None = None) -> tuple[Webhook, str | None]:

@@ -98,6 +98,8 @@ class Outcome(Struct, frozen=True, gc=False):
     """At most the first 4 KiB."""
     remote_address: str | None = None
     """`203.0.113.7:443`, or None where no connection was made."""
+    phases: str | None = None
+    """How long each step took (`rules.phases`); None where the connection was there already."""
 
 
 class Verdict(Struct, frozen=True, gc=False):

@@ -70,6 +70,9 @@ class Redeliverer:
             if scope.cancelled_caught:
                 outcome = poster.timed_out()
         await self._store.change(redeliver.insert_tested, event, webhook.seq, seq, outcome)
+        outside.tally.note(
+            webhook.seq, seq, outcome.error, outcome.response_code, outcome.duration_s, outcome.started_ms
+        )
         outside.feed.tell_delivery(webhook.seq, seq)
         return seq
 
@@ -98,9 +101,12 @@ class Redeliverer:
             self._dispatcher.expect(delivery.webhook, 0, asked.due_ms)
         self._outside().feed.tell_delivery(delivery.webhook, delivery.seq)
 
-    async def replay(self, webhook: Webhook, wanted: Replay, *, dry_run: bool) -> int:
+    async def replay(
+        self, webhook: Webhook, wanted: Replay, *, dry_run: bool, tell: Callable[[int], None] = lambda count: None
+    ) -> int:
         """Have what matches made anew, each with its webhook's whole schedule; how many that is. `dry_run`: only that.
 
+        `tell` hears of each step how many it was.
         A delivery that is being made anew no longer matches: asked for twice, nothing goes out twice.
         """
         look = history.Ended(
@@ -114,10 +120,10 @@ class Redeliverer:
         above: int | None = 0
         while above is not None:
             found, above = await self._store.read(history.ended, look, above, LOOKED_AT)
-            count += len(found) if dry_run else await self._replay(webhook, found)
+            count += len(found) if dry_run else await self._replay(webhook, found, tell)
         return count
 
-    async def _replay(self, webhook: Webhook, numbers: list[int]) -> int:
+    async def _replay(self, webhook: Webhook, numbers: list[int], tell: Callable[[int], None]) -> int:
         total = 0
         for start in range(0, len(numbers), STEP):
             now_ms = self._now_ms()
@@ -129,6 +135,7 @@ class Redeliverer:
                 partial(redeliver.replay, is_ordered=known.ordered), numbers[start : start + STEP], now_ms
             )
             total += count
+            tell(count)
             if count:
                 self._dispatcher.expect(webhook.seq, count, now_ms)
         return total

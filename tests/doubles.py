@@ -21,6 +21,7 @@ from hookrelay.rules.egress import Vetted
 from hookrelay.store import events, queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.open import open_memory
+from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
 
 HANG = "hang"
@@ -294,6 +295,7 @@ async def relaying(
             wall=clock,
             announce=lambda type, data: announced.append((type, data)),
             feed=Feed(),
+            tally=Tally(store, lambda seq: None, clock),
             disable_after_s=disable_after_s,
         )
         disabled: list[Webhook] = []

@@ -20,6 +20,7 @@ from hookrelay.rules.egress import Policy
 from hookrelay.rules.webhook import Defaults
 from hookrelay.store import history, queue
 from hookrelay.store.seal import Seal
+from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
 
 
@@ -32,6 +33,7 @@ class House:
         self.metrics = Metrics()
         self.feed = Feed()
         self.registry = Registry(self.store, log, wall)
+        self.tally = Tally(self.store, lambda seq: None, wall)
         outside = Outside(
             store=self.store,
             metrics=self.metrics,
@@ -39,6 +41,7 @@ class House:
             wall=wall,
             announce=lambda type, data: self.ingest.announce(type, data),
             feed=self.feed,
+            tally=self.tally,
         )
         self.dispatcher = Dispatcher(outside, receiver, disabled=self.registry.show_disabled)
         self.ingest = Ingest(

@@ -18,6 +18,7 @@ from hookrelay.net.post import Poster
 from hookrelay.rules.sign import verify
 from hookrelay.store import events, history, queue
 from hookrelay.store.db import Store
+from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
 
 HOOK = webhook(delays=(0.0, 5.0, 300.0), headers=(("X-Key", "the customer's own secret"),))
@@ -41,6 +42,7 @@ class Bench:
                 wall=wall,
                 announce=lambda type, data: self.announced.append((type, data)),
                 feed=Feed(),
+                tally=Tally(store, lambda seq: None, wall),
                 roll=lambda: roll,
             ),
         )
@@ -109,13 +111,15 @@ async def test_a_request_has_the_headers_and_body_of_the_contract(autojump_clock
 async def test_a_receiver_that_checks_by_the_reference_library_is_content():
     now = int(time.time())
     receiver = Receiver()
+    store = new_store()
     outside = Outside(
-        store=new_store(),
+        store=store,
         metrics=Metrics(),
         log=listening_log()[0],
         wall=lambda: float(now),
         announce=lambda type, data: None,
         feed=Feed(),
+        tally=Tally(store, lambda seq: None, wall),
     )
     deliverer = Deliverer(HOOK, outside)
     poster = Poster(receiver, Origin("https", "r1.example", 443))

@@ -43,6 +43,7 @@ def _keys() -> tuple[Key, ...]:
         Key("events", "closed_catalogue", "closed_catalogue", values.flag, False, "toml"),
         Key("api", "listen", "listen", values.listen, ["unix:/run/hookrelay/api.sock"], "toml"),
         Key("api", "hosts", "hosts", values.hosts, ["localhost", "127.0.0.1", "[::1]"], "toml"),
+        Key("api", "public_url", "public_url", values.origin, None),
         Key("api", "key_prefix", "key_prefix", values.key_prefix, "hookrelay_live_sk_"),
         Key("api", "mode", "mode", values.mode, "0600"),
         Key("delivery", "timeout", "timeout_s", values.timeout, "30s"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from hookrelay.config.files import Document, Tell, read, read_toml, unreadable
 from hookrelay.config.keys import KEYS, SECTIONS, Key
@@ -29,7 +30,7 @@ from hookrelay.config.settings import (
     Unix,
 )
 from hookrelay.config.toml_lines import too_deep
-from hookrelay.config.values import WrongItems
+from hookrelay.config.values import WrongItems, host_of
 from hookrelay.config.values import path as read_path
 from hookrelay.config.webhooks import find_files, load_files
 from hookrelay.model import ConfigError, ConfigMistake
@@ -156,10 +157,14 @@ class _Settings:
         def section(name: str) -> dict[str, Any]:
             return {key.field: self.values[key.dotted] for key in SECTIONS[name].values()}
 
+        api = ApiSettings(**section("api"))
+        if api.public_url is not None:
+            public = host_of(api.public_url)
+            api = structs.replace(api, hosts=tuple(dict.fromkeys((*api.hosts, public))))
         return Config(
             store=StoreSettings(**section("store")),
             events=EventsSettings(**section("events")),
-            api=ApiSettings(**section("api")),
+            api=api,
             delivery=DeliverySettings(**section("delivery")),
             egress=EgressSettings(**section("egress")),
             log=LogSettings(**section("log")),

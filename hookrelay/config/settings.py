@@ -56,6 +56,8 @@ class ApiSettings(Struct, frozen=True):
     listen: tuple[Unix | Tcp, ...]
     hosts: tuple[str, ...]
     """What a `Host` header may say, in lower case and without port; IPv6 in brackets."""
+    public_url: str | None
+    """Scheme, host and port as customers reach it, such as `https://hooks.example.com`; no slash at the end."""
     key_prefix: str
     mode: int
 

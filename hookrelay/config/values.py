@@ -208,6 +208,23 @@ def hosts(value: object, base: Path) -> tuple[str, ...]:
     return _items(value, one, "a list of hosts", '["localhost", "127.0.0.1", "[::1]"]')
 
 
+def origin(value: object, base: Path) -> str:
+    """Where customers reach the dashboard: a scheme, a host and maybe a port."""
+    text = _text(value, "a URL", "https://hooks.example.com").lower()
+    match = _WEB.fullmatch(text.removesuffix("/") + "/")
+    if match is None or not _is_place(match["place"]):
+        raise ValueError(f'{shown(text)} is not an address: write one such as "https://hooks.example.com"')
+    if match.end("place") < len(text.removesuffix("/")):
+        raise ValueError(f"{shown(text)} has a path: write scheme, host and port alone, for paths are hookrelay's own")
+    return text.removesuffix("/")
+
+
+def host_of(origin: str) -> str:
+    """What the `Host` header of requests to an origin says, without port."""
+    match = _PLACE.fullmatch(origin.partition("://")[2])
+    return "" if match is None else match["host"]
+
+
 def key_prefix(value: object, base: Path) -> str:
     """What every API key starts with."""
     text = _text(value, "text", "hookrelay_live_sk_")

@@ -8,6 +8,7 @@ from hookrelay.model import AttemptError, Outcome
 from hookrelay.net.dial import Dialer, Origin, Phase
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.http1 import Connection
+from hookrelay.rules.phases import written
 
 BODY_S = 5.0
 """How long a body may take once its head is there: the answer counts already, its text is for the history only."""
@@ -37,6 +38,7 @@ class Poster:
         self._head_at = 0.0
         self._started = 0.0
         self._started_ms = 0
+        self._marks: list[tuple[str, float]] = []
 
     @property
     def is_open(self) -> bool:
@@ -47,6 +49,7 @@ class Poster:
         """Send `request` (head and body), begun at `started_ms`, and judge the answer by contract §3.1."""
         self._started_ms = started_ms
         self._started = time.perf_counter()
+        self._marks = []
         try:
             connection = self._connection
             is_kept = connection is not None and connection.is_clean()
@@ -107,10 +110,12 @@ class Poster:
     async def _dial(self) -> Connection:
         self.hang_up()
         self._connection = await self._dialer.connect(self._origin, self._reach)
+        self._marks.append(("answer", time.perf_counter()))
         return self._connection
 
     def _reach(self, phase: Phase) -> None:
         self._phase = phase
+        self._marks.append((phase, time.perf_counter()))
 
     def _answered(self, connection: Connection) -> Outcome:
         body = connection.settle()
@@ -127,8 +132,11 @@ class Poster:
             self._head,
             body,
             connection.remote,
+            written(self._marks, self._head_at),
         )
 
     def _failed(self, code: AttemptError, detail: str) -> Outcome:
         remote = self._connection.remote if self._connection is not None else None
-        return Outcome(self._started_ms, time.perf_counter() - self._started, code, detail, remote_address=remote)
+        now = time.perf_counter()
+        phases = written(self._marks, now)
+        return Outcome(self._started_ms, now - self._started, code, detail, remote_address=remote, phases=phases)

@@ -15,6 +15,7 @@ from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.http1 import BODY_KEPT, BODY_LIMIT
 from hookrelay.net.post import BODY_S
 from hookrelay.net.tunnel import Parts, Phase, Way, shown_head, taken_apart
+from hookrelay.rules.phases import written
 
 _TIMED_OUT: dict[Phase, tuple[AttemptError, str]] = {
     "look_up": ("dns_error", "looking the name up took longer than the attempt may"),
@@ -51,6 +52,7 @@ class ProxyPoster:
         self._head_at = 0.0
         self._started = 0.0
         self._started_ms = 0
+        self._marks: list[tuple[str, float]] = []
 
     @property
     def is_open(self) -> bool:
@@ -61,6 +63,7 @@ class ProxyPoster:
         """Send `request` (head and body), begun at `started_ms`, and judge the answer by contract §3.1."""
         self._started_ms = started_ms
         self._started = time.perf_counter()
+        self._marks = []
         self._body = []
         try:
             way, response = await self._exchange(taken_apart(request))
@@ -148,6 +151,7 @@ class ProxyPoster:
 
     def _reach(self, phase: Phase) -> None:
         self._phase = phase
+        self._marks.append((phase, time.perf_counter()))
 
     def _answered(self) -> Outcome:
         code = self._code
@@ -161,8 +165,18 @@ class ProxyPoster:
             self._head,
             b"".join(self._body)[:BODY_KEPT],
             self._remote,
+            written(self._steps(), self._head_at),
         )
 
     def _failed(self, code: AttemptError, detail: str) -> Outcome:
         remote = self._way.remote if self._way is not None else None
-        return Outcome(self._started_ms, time.perf_counter() - self._started, code, detail, remote_address=remote)
+        now = time.perf_counter()
+        phases = written(self._steps(), now)
+        return Outcome(self._started_ms, now - self._started, code, detail, remote_address=remote, phases=phases)
+
+    def _steps(self) -> list[tuple[str, float]]:
+        """None where the way was there already."""
+        if all(phase in ("send", "answer", "body") for phase, _ in self._marks):
+            return []
+        names = {"send": "answer", "body": "answer"}
+        return [(names.get(phase, phase), at) for phase, at in self._marks]

@@ -1,6 +1,6 @@
 """Which webhooks want an event? An index over the webhooks in force."""
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -53,6 +53,20 @@ class Catalog:
         ids = self._ids if tenant is None else self._ids_of.get(tenant, [])
         start = 0 if id is None else bisect_right(ids, id)
         return (self.by_id[each] for each in islice(ids, start, None))
+
+    def before(self, tenant: str | None, id: str | None) -> Iterator[Webhook]:
+        """The same the other way round: from the last below `id`."""
+        ids = self._ids if tenant is None else self._ids_of.get(tenant, [])
+        end = len(ids) if id is None else bisect_left(ids, id)
+        return (self.by_id[ids[index]] for index in range(end - 1, -1, -1))
+
+    def count(self, tenant: str | None) -> int:
+        """How many webhooks a tenant has, or all have."""
+        return len(self._ids if tenant is None else self._ids_of.get(tenant, ()))
+
+    def tenants(self) -> list[str]:
+        """All tenants that have a webhook, in the order of their names."""
+        return sorted(self._ids_of)
 
     def wanting(self, tenant: str, type: str) -> tuple[Webhook, ...]:
         """The tenant's webhooks that want events of `type`: each once, the longest known first."""

@@ -62,6 +62,7 @@ class AttemptRow(NamedTuple):
     remote_address: str | None
     response_head: bytes | None
     response_body: bytes | None
+    phases: str | None
 
 
 class EventRow(NamedTuple):
@@ -220,6 +221,16 @@ def ended(conn: apsw.Connection, wanted: Ended, above: int, limit: int) -> tuple
     return found, rows[-1][0] if len(rows) == limit else None
 
 
+def count_dead(conn: apsw.Connection, most: int) -> int:
+    """How many deliveries have failed for good, counted no further than `most`."""
+    count: int = conn.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM delivery INDEXED BY delivery_dead"
+        " WHERE state IN ('failed', 'cancelled') AND state = 'failed' LIMIT ?)",
+        (most,),
+    ).get
+    return count
+
+
 def delivery(conn: apsw.Connection, seq: int) -> tuple[DeliveryRow, EventRow, bytes, list[AttemptRow]] | None:
     """One delivery with its event, that one's data, and all of its attempts, oldest first."""
     for row in conn.execute(f"{_SHOWN} WHERE d.seq = ?", (seq,)):
@@ -232,7 +243,7 @@ def delivery(conn: apsw.Connection, seq: int) -> tuple[DeliveryRow, EventRow, by
 def _attempts(conn: apsw.Connection, found: DeliveryRow) -> list[AttemptRow]:
     rows = conn.execute(
         "SELECT number, started_ms, duration_us, response_code, error_code, error_detail, remote_address,"
-        " response_head, response_body FROM attempt WHERE delivery = ? ORDER BY number",
+        " response_head, response_body, phases FROM attempt WHERE delivery = ? ORDER BY number",
         (found.seq,),
     )
     attempts = [AttemptRow(*row) for row in rows]
@@ -241,7 +252,7 @@ def _attempts(conn: apsw.Connection, found: DeliveryRow) -> list[AttemptRow]:
     # a success at the first attempt is told by the delivery's own row
     row = conn.execute(
         "SELECT 1, started_ms, duration_us, response_code, error_code, error_detail, remote_address, response_head,"
-        " response_body FROM delivery WHERE seq = ?",
+        " response_body, phases FROM delivery WHERE seq = ?",
         (found.seq,),
     ).get
     return [AttemptRow(*row)]

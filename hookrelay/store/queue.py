@@ -163,19 +163,19 @@ def _delivery(ids: Ids, row: tuple[Any, ...]) -> Delivery:
 
 _RECORD = ManyRows(
     "WITH result (seq, state, due_ms, attempt_count, strikes, started_ms, duration_us, response_code, error_code,"
-    " error_detail, remote_address, response_head, response_body, completed_ms) AS (VALUES {values})"
+    " error_detail, remote_address, response_head, response_body, completed_ms, phases) AS (VALUES {values})"
     " UPDATE delivery SET state = result.state, due_ms = result.due_ms, attempt_count = result.attempt_count,"
     " strikes = result.strikes, started_ms = result.started_ms, duration_us = result.duration_us,"
     " response_code = result.response_code, error_code = result.error_code, error_detail = result.error_detail,"
     " remote_address = result.remote_address, response_head = result.response_head,"
-    " response_body = result.response_body, completed_ms = result.completed_ms"
+    " response_body = result.response_body, completed_ms = result.completed_ms, phases = result.phases"
     " FROM result WHERE delivery.seq = result.seq AND delivery.state = 'pending'",
-    14,
+    15,
 )
 _ATTEMPTS = ManyRows(
     "INSERT OR REPLACE INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code,"
-    " error_detail, remote_address, response_head, response_body) VALUES {values}",
-    10,
+    " error_detail, remote_address, response_head, response_body, phases) VALUES {values}",
+    11,
 )
 
 
@@ -209,6 +209,7 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
             outcome.response_head if told_by_delivery else None,
             outcome.response_body if told_by_delivery else None,
             None if verdict.state == "pending" else outcome.started_ms + duration_us // 1000,
+            outcome.phases,
         )
         if not told_by_delivery:
             attempts += (
@@ -222,6 +223,7 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
                 outcome.remote_address,
                 outcome.response_head,
                 outcome.response_body,
+                outcome.phases,
             )
         if result.is_ordered or result.chain is not None or result.standing is not None or result.is_called_off:
             telling.append(index)

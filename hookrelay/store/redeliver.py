@@ -95,9 +95,9 @@ def _keep_first_attempts(conn: apsw.Connection, deliveries: Sequence[int]) -> No
     """A success at the first attempt stands in the delivery's own row: it gets a row of its own before others come."""
     conn.execute(
         "INSERT OR IGNORE INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code,"
-        " error_detail, remote_address, response_head, response_body)"
+        " error_detail, remote_address, response_head, response_body, phases)"
         " SELECT seq, 1, started_ms, duration_us, response_code, error_code, error_detail, remote_address,"
-        " response_head, response_body FROM delivery"
+        " response_head, response_body, phases FROM delivery"
         " WHERE seq IN (SELECT value FROM json_each(?)) AND attempt_count = 1 AND state = 'succeeded'",
         (json.dumps(list(deliveries)),),
     )
@@ -126,8 +126,8 @@ def insert_tested(conn: apsw.Connection, event: Event, webhook: int, delivery: i
     answer = (outcome.response_head, outcome.response_body)
     conn.execute(
         "INSERT INTO delivery (seq, event, webhook, created_ms, state, attempt_count, strikes, started_ms, duration_us,"
-        " response_code, error_code, error_detail, remote_address, response_head, response_body, completed_ms)"
-        " VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " response_code, error_code, error_detail, remote_address, response_head, response_body, completed_ms,"
+        " phases) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             delivery,
             event.seq,
@@ -138,11 +138,12 @@ def insert_tested(conn: apsw.Connection, event: Event, webhook: int, delivery: i
             *attempt,
             *(answer if has_succeeded else (None, None)),
             outcome.started_ms + duration_us // 1000,
+            outcome.phases,
         ),
     )
     if not has_succeeded:
         conn.execute(
             "INSERT INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code, error_detail,"
-            " remote_address, response_head, response_body) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (delivery, *attempt, *answer),
+            " remote_address, response_head, response_body, phases) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (delivery, *attempt, *answer, outcome.phases),
         )

@@ -1,11 +1,9 @@
 """The HTTP application: which path is what, and who may call it."""
 
-from starlette.types import ASGIApp as App
-from starlette.types import Receive, Scope, Send
-
+from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.wording import shown
 from hookrelay.web.api import deliveries, documents, events, keys, operation, stream, webhooks
-from hookrelay.web.auth import Gate
+from hookrelay.web.auth import Gate, is_dashboard
 from hookrelay.web.call import (
     ADMINISTRATORS,
     ANYONE,
@@ -53,20 +51,24 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
 """Each path's methods: what answers, and for which roles; None for everybody, with or without a key."""
 
 
-def build(parts: Parts) -> App:
-    """The application over these parts, as an ASGI callable."""
-    return Gate(Router(parts), hosts=lambda: parts.config().api.hosts, keyring=parts.keyring)
+def build(parts: Parts, dashboard: App) -> App:
+    """The application over these parts, as an ASGI callable; what is below `/dashboard` is another."""
+    return Gate(Router(parts, dashboard), hosts=lambda: parts.config().api.hosts, keyring=parts.keyring)
 
 
 class Router:
     """Finds what answers a path. Every path has at most one part that varies, always the third: no search is needed."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, dashboard: App) -> None:
+        self._dashboard = dashboard
         self._resources = {path: Resource(parts, methods) for path, methods in ROUTES.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have it answered, or answer 404 or 405."""
         path = scope["path"]
+        if is_dashboard(path):
+            await self._dashboard(scope, receive, send)
+            return
         resource = self._resources.get(path)
         if resource is None:
             steps = path.split("/")

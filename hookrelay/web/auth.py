@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection
 from math import ceil
 
 import trio
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.rate import Rate
 from hookrelay.web.keyring import LOCAL, Caller, Keyring
 from hookrelay.web.problems import Problem
@@ -45,7 +45,7 @@ class Gate:
     API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Callable[[], Collection[str]], keyring: Keyring) -> None:
+    def __init__(self, app: App, hosts: Callable[[], Collection[str]], keyring: Keyring) -> None:
         self._app = app
         self._hosts = hosts
         self._keyring = keyring
@@ -72,13 +72,13 @@ class Gate:
         host = _without_port(hosts[0].decode("latin-1").lower()) if hosts else ""
         if host not in self._hosts():
             return Problem("wrong_host", "the Host header names no host of this server: api.hosts lists them")
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or is_dashboard(scope["path"]):
             return None
         caller = self._caller(tokens[0]) if len(tokens) == 1 else None
         if caller is not None:
             scope["caller"] = caller
             return None
-        wait_s = self._throttle.wait_s(_network(scope["client"])) if tokens else None
+        wait_s = self._throttle.wait_s(network_of(scope["client"])) if tokens else None
         if wait_s is not None:
             return Problem(
                 "rate_limited",
@@ -96,13 +96,18 @@ class Gate:
         return self._keyring.check(token.strip()) if scheme.lower() == b"bearer" else None
 
 
+def is_dashboard(path: str) -> bool:
+    """Whether the dashboard answers this path, which lets people in by its own door."""
+    return path == "/dashboard" or path.startswith("/dashboard/")
+
+
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[: host.find("]") + 1]
     return host.partition(":")[0]
 
 
-def _network(client: tuple[str, int] | None) -> str:
+def network_of(client: tuple[str, int] | None) -> str:
     """The address, or of an IPv6 one the network that its owner has it from (/64)."""
     if client is None:
         return ""

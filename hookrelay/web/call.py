@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from starlette.types import Receive, Scope, Send
 
 from hookrelay.config.settings import Config
 from hookrelay.editor import Editor
 from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.model import Refused, Webhook
+from hookrelay.net.asgi import Receive, Scope, Send
 from hookrelay.redeliver import Redeliverer
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.webhook import is_tenant
@@ -24,12 +24,14 @@ from hookrelay.rules.wording import shown
 from hookrelay.store import history, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
+from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.web.http import Answer as Reply
 from hookrelay.web.http import Request
 from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
 from hookrelay.web.problems import Problem, problem_of
 from hookrelay.web.query import Query
+from hookrelay.web.sessions import Sessions
 
 Roles = frozenset[Role]
 READERS: Roles = frozenset({"admin", "manage", "read"})
@@ -50,6 +52,8 @@ class Parts(Struct, frozen=True):
     redeliverer: Redeliverer
     ingest: Ingest
     keyring: Keyring
+    sessions: Sessions
+    tally: Tally
     feed: Feed
     metrics: Metrics
     config: Callable[[], Config]
@@ -60,6 +64,8 @@ class Parts(Struct, frozen=True):
     """What `/v1/status` says beside the numbers of `metrics`."""
     waiting: Callable[[Webhook], dict[str, Any]]
     """How many deliveries wait for a webhook, and what for."""
+    backlog: Callable[[], Mapping[int, tuple[int, int, float]]]
+    """Of each webhook for which something waits: pending, held, and by how many seconds the first is overdue."""
 
 
 class Call:
@@ -163,7 +169,9 @@ class Call:
             raise Refused("forbidden", "the key belongs to another tenant than the one that is named", field="tenant")
 
     def is_still_allowed(self) -> bool:
-        """Whether the caller's key has not been revoked since the call began."""
+        """Whether the caller's key has not been revoked, nor their session ended, since the call began."""
+        if self.caller.session_id is not None:
+            return self.parts.sessions.is_open(self.caller.session_id)
         return self.caller.key_id is None or self.parts.keyring.find(self.caller.key_id) is not None
 
     def now_ms(self) -> int:
@@ -194,14 +202,15 @@ class Resource:
         caller: Caller = LOCAL if roles is OPEN else scope["caller"]
         try:
             if roles is not OPEN:
-                _check_role(caller, roles)
+                check_role(caller, roles)
             reply: Reply = await answer(Call(Request(scope, receive), self._parts, caller))
         except Refused as refused:
             reply = problem_of(refused)
         await reply(scope, receive, send)
 
 
-def _check_role(caller: Caller, roles: Roles) -> None:
+def check_role(caller: Caller, roles: Roles) -> None:
+    """Refused where the caller's role is none of these."""
     if caller.role not in roles:
         able = ", ".join(sorted(roles))
         raise Refused("forbidden", f"a key with the role {caller.role} may not do this: it takes {able}")

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import trio
-from starlette.types import Receive, Scope, Send
 
 from hookrelay.model import Refused
+from hookrelay.net.asgi import Receive, Scope, Send
 
 PARAMETERS_MOST = 64
 

@@ -32,7 +32,9 @@ class Caller(NamedTuple):
     tenant: str | None
     role: Role
     key_id: str | None = None
-    """None over the Unix socket, where the file mode has decided."""
+    """None over the Unix socket, where the file mode has decided, and for whom a link let in."""
+    session_id: str | None = None
+    """Only in the dashboard."""
 
 
 LOCAL = Caller(None, "admin")

@@ -93,7 +93,7 @@ class Query:
         limit = self.number("limit", 1, LIMIT_MOST)
         cursor, after = self._given.get("cursor"), None
         if cursor is not None:
-            after = _read_cursor(cursor, kind)
+            after = read_cursor(cursor, kind)
             if after is None:
                 self.wrong("cursor", "not a cursor of this list: use next_cursor of its last page")
         return Window(LIMIT_DEFAULT if limit is None else limit, after)
@@ -131,7 +131,8 @@ def listed(rows: Sequence[object], kind: str, last: str | None) -> dict[str, Any
     return {"data": rows, "next_cursor": cursor}
 
 
-def _read_cursor(cursor: str, kind: str) -> str | None:
+def read_cursor(cursor: str, kind: str) -> str | None:
+    """What `listed` put into a cursor of the list `kind`; None where it is none."""
     try:
         text = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode("ascii")
     except ValueError:

@@ -7,7 +7,7 @@ from builders import wall
 from doubles import new_store
 
 from hookrelay.store import keys
-from hookrelay.web.auth import ADDRESSES_KNOWN, Throttle, _network, _without_port
+from hookrelay.web.auth import ADDRESSES_KNOWN, Throttle, _without_port, network_of
 from hookrelay.web.keyring import Caller, Keyring
 
 
@@ -31,8 +31,8 @@ async def test_the_addresses_that_are_remembered_are_bounded(autojump_clock):
 
 
 def test_an_owner_of_ipv6_addresses_counts_as_one():
-    assert _network(("2001:db8:1:2:3:4:5:6", 1)) == _network(("2001:db8:1:2:ffff::1", 1))
-    assert _network(("192.0.2.1", 1)) != _network(("192.0.2.2", 1))
+    assert network_of(("2001:db8:1:2:3:4:5:6", 1)) == network_of(("2001:db8:1:2:ffff::1", 1))
+    assert network_of(("192.0.2.1", 1)) != network_of(("192.0.2.2", 1))
 
 
 def test_a_host_is_compared_without_its_port():

@@ -72,7 +72,7 @@ async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> 
 async def one(call: Call) -> Answer:
     """GET: one delivery, with its attempts and its payload"""
     call.query().done()
-    return json_answer(_whole(call, *await call.delivery()))
+    return json_answer(whole(call, *await call.delivery()))
 
 
 async def retry(call: Call) -> Answer:
@@ -101,7 +101,7 @@ async def one_delivery(call: Call, seq: int) -> models.Delivery:
     found = await call.parts.store.read(history.delivery, seq)
     if found is None:
         raise Refused("not_found", "there is no delivery with this id")
-    return _whole(call, *found)
+    return whole(call, *found)
 
 
 # --- how it is shown --------------------------------------------------------------------------------------------
@@ -129,13 +129,14 @@ def show(row: history.DeliveryRow, ids: Ids) -> models.Delivery:
     )
 
 
-def _whole(
+def whole(
     call: Call,
     row: history.DeliveryRow,
     event_row: history.EventRow,
     data: bytes,
     attempts: list[history.AttemptRow],
 ) -> models.Delivery:
+    """A delivery with its payload and all of its attempts."""
     ids = call.parts.store.ids
     webhook = call.parts.catalog().by_seq.get(row.webhook)
     event = Event(

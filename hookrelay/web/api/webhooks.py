@@ -136,7 +136,7 @@ async def test(call: Call) -> Answer:
     errors: list[FieldError] = []
     body.check_known(values, models.TrialWish.__struct_fields__, errors)
     catalogue = {event_type.name: event_type for event_type in call.parts.config().event_types}
-    type = values.get("type", _default_type(webhook))
+    type = values.get("type", default_type(webhook))
     if not (isinstance(type, str) and is_event_type(type)):
         what = shown(type) if isinstance(type, str) else got(type)
         errors.append(FieldError("type", f'{what} is not an event type: write one such as "booking.created"'))
@@ -146,8 +146,7 @@ async def test(call: Call) -> Answer:
     if "data" in values:
         data = bytes(msgspec.json.decode(content, type=dict[str, Raw])["data"])
     else:
-        example = catalogue[type].example if type in catalogue else None
-        data = msgspec.json.encode({"message": "A test event from hookrelay."} if example is None else example)
+        data = example_of(call, type)
     seq = await call.parts.redeliverer.test(webhook, type, data)
     return json_answer(await one_delivery(call, seq))
 
@@ -270,13 +269,20 @@ def _mentions(webhook: InForce, text: str) -> bool:
     return any(text in each.lower() for each in (webhook.id, webhook.url, webhook.description))
 
 
-def _default_type(webhook: InForce) -> str:
+def default_type(webhook: InForce) -> str:
     """A type that the webhook asked for, as far as it named one."""
     exact = [event for event in webhook.events if not event.endswith("*")]
     if exact:
         return exact[0]
     prefixes = [event.removesuffix("*") for event in webhook.events if event != "*"]
     return f"{prefixes[0]}test" if prefixes else "hookrelay.test"
+
+
+def example_of(call: Call, type: str) -> bytes:
+    """The data of a test event of this type: the catalogue's example where it has one."""
+    found = (each.example for each in call.parts.config().event_types if each.name == type)
+    example = next(found, None)
+    return msgspec.json.encode({"message": "A test event from hookrelay."} if example is None else example)
 
 
 def _text(value: object, noun: str, example: str) -> str:

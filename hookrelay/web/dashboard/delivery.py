@@ -1,0 +1,271 @@
+"""One delivery's page: what was sent, what came back, and why."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from hookrelay import __version__
+from hookrelay.model import Event, Refused
+from hookrelay.rules import payload, phases
+from hookrelay.store import history
+from hookrelay.store.history import AttemptRow, DeliveryRow, EventRow
+from hookrelay.web.api.deliveries import show, whole
+from hookrelay.web.api.models import Attempt
+from hookrelay.web.dashboard import reasons
+from hookrelay.web.dashboard.door import Visit, redirect
+from hookrelay.web.dashboard.text import clip
+from hookrelay.web.http import Answer
+
+PAYLOAD_BUDGET = 14_000
+"""Bytes of HTML that each form of a payload takes on the page; all of it has an address of its own."""
+NEWEST_BUDGET = 8_000
+OTHER_BUDGET = 2_500
+"""The same for what an attempt's receiver answered, and for its header fields."""
+IN_FULL = 4
+"""Attempts that are shown with all they came to; others are when they are asked for."""
+SHOWN_MOST = 100
+CURL_MOST = 6_000
+"""Bytes of a body that a command line holds; a longer one is read from a file."""
+STEP_NAMES = {
+    "look_up": "Look up the name",
+    "proxy": "Connect to the proxy",
+    "connect": "Connect",
+    "tunnel": "Connect through the proxy",
+    "tls": "Agree on TLS",
+    "answer": "Send, wait for the answer",
+}
+SAID = {
+    "retried": "One more attempt is on its way.",
+    "cancelled": "Cancelled: there will be no further attempt.",
+}
+
+
+class Step(Struct):
+    """A part of an attempt's time, as a bar."""
+
+    name: str
+    ms: float
+    at: float
+    """Where its bar begins and how long it is, of 100."""
+    width: float
+
+
+class Shown(Struct, kw_only=True):
+    """One attempt on the time line."""
+
+    attempt: Attempt
+    is_full: bool
+    short: str
+    meaning: str
+    steps: list[Step]
+    request: Any
+    response: Any
+    response_is_whole: bool
+    body: Any
+    body_is_whole: bool
+
+
+async def page(visit: Visit) -> Answer:
+    """GET: everything about one delivery"""
+    row, event, data, attempts = await visit.delivery()
+    values = await _changing(visit, row, event, data, attempts)
+    return visit.page(
+        "delivery.html",
+        **values,
+        **_payload(visit, row, event, data),
+        said=SAID.get(visit.request.parameter("said") or "", ""),
+        live=f"/dashboard/deliveries/{visit.request.id}/live",
+    )
+
+
+async def live(visit: Visit) -> Answer:
+    """GET: what changes on that page, as it changes"""
+    webhook = (await visit.delivery())[0].webhook
+
+    def version() -> object:
+        now = visit.parts.catalog().by_seq.get(webhook)
+        waiting = None if now is None else visit.parts.waiting(now)
+        return visit.parts.tally.attempts(webhook), waiting and (waiting["pending"], waiting["held"])
+
+    async def make() -> dict[str, str]:
+        values = await _changing(visit, *await visit.delivery())
+        return {name: visit.html(f"part_{name}.html", **values) for name in ("outcome", "attempts")}
+
+    return visit.follow(version, make)
+
+
+async def retry(visit: Visit) -> Answer:
+    """POST: one more attempt now"""
+    await visit.parts.redeliverer.retry((await visit.delivery())[0])
+    return redirect(f"/dashboard/deliveries/{visit.request.id}?said=retried")
+
+
+async def cancel(visit: Visit) -> Answer:
+    """POST: none any more"""
+    await visit.parts.redeliverer.cancel((await visit.delivery())[0])
+    return redirect(f"/dashboard/deliveries/{visit.request.id}?said=cancelled")
+
+
+async def body(visit: Visit) -> Answer:
+    """GET: the body of its requests, byte for byte, as a file"""
+    row, event, data, _ = await visit.delivery()
+    content = payload.body(_event(visit, row, event, data))
+    name = f"{visit.request.id}.json"
+    # as plain text: whatever stands in it, no browser takes it for a page
+    headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
+    return Answer(content, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+async def exchange(visit: Visit, seq: int) -> dict[str, Any]:
+    """The one attempt of a test that has just been made, for its template."""
+    found = await visit.parts.store.read(history.delivery, seq)
+    if found is None:
+        raise Refused("not_found", "there is no delivery with this id")
+    row, event, data, attempts = found
+    delivery = whole(visit, row, event, data, attempts)
+    assert not isinstance(delivery.attempts, msgspec.UnsetType)  # noqa: S101 -- `whole` sets it
+    sent, sent_is_whole = clip(payload.body(_event(visit, row, event, data)).decode(), NEWEST_BUDGET)
+    return {
+        "delivery": delivery,
+        "shown": _shown(delivery.attempts[-1], attempts[-1], NEWEST_BUDGET),
+        "sent": sent,
+        "sent_is_whole": sent_is_whole,
+    }
+
+
+# --- how it is shown --------------------------------------------------------------------------------------------
+
+
+async def _changing(
+    visit: Visit, row: DeliveryRow, event: EventRow, data: bytes, attempts: list[AttemptRow]
+) -> dict[str, Any]:
+    delivery = whole(visit, row, event, data, attempts)
+    assert not isinstance(delivery.attempts, msgspec.UnsetType)  # noqa: S101 -- `whole` sets it
+    webhook = visit.parts.catalog().by_seq.get(row.webhook)
+    asked = visit.request.parameter("attempt") or ""
+    pairs = list(zip(delivery.attempts, attempts, strict=True))[-SHOWN_MOST:]
+    shown = []
+    for place, (attempt, kept) in enumerate(reversed(pairs)):
+        is_full = place < IN_FULL or asked == str(attempt.number)
+        budget = NEWEST_BUDGET if place == 0 else OTHER_BUDGET
+        shown.append(_shown(attempt, kept, budget if is_full else 0))
+    last = shown[0] if shown else None
+    return {
+        "delivery": show(row, visit.parts.store.ids),
+        "webhook": webhook,
+        "is_live": webhook is not None and webhook.status == "active",
+        "states": reasons.STATES,
+        "attempts": shown,
+        "hidden": len(delivery.attempts) - len(shown),
+        "last": last,
+        "schedule": None if webhook is None else len(webhook.delays),
+        "can_retry": visit.can_manage and webhook is not None and not row.test,
+        "can_cancel": visit.can_manage and row.state == "pending",
+        "why_held": "" if webhook is None else reasons.STATES[webhook.status].lower(),
+    }
+
+
+def _shown(attempt: Attempt, kept: AttemptRow, budget: int) -> Shown:
+    error = attempt.error
+    code = None if error is None else error.code
+    response, response_is_whole = clip(_fields(attempt.response_headers), budget)
+    body, body_is_whole = clip(attempt.response_body or "", budget)
+    return Shown(
+        attempt=attempt,
+        is_full=budget > 0,
+        short=reasons.short(code, attempt.response_code),
+        meaning=reasons.of_attempt(code, attempt.response_code),
+        steps=_steps(kept),
+        request=clip(_fields(attempt.request_headers), max(budget, 1))[0],
+        response=response,
+        response_is_whole=response_is_whole,
+        body=body,
+        body_is_whole=body_is_whole,
+    )
+
+
+def _fields(headers: dict[str, str] | None) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in (headers or {}).items())
+
+
+def _steps(kept: AttemptRow) -> list[Step]:
+    steps = phases.read(kept.phases)
+    whole_us = max(sum(us for _, us in steps), 1)
+    at, found = 0.0, []
+    for name, us in steps:
+        width = us / whole_us * 100
+        found.append(Step(STEP_NAMES[name], us / 1000, round(at, 2), round(max(width, 0.5), 2)))
+        at += width
+    return found
+
+
+def _event(visit: Visit, row: DeliveryRow, event: EventRow, data: bytes) -> Event:
+    id = visit.parts.store.ids.make("evt", row.event_created_ms, row.event)
+    order, trace = event.ordering_key, event.traceparent
+    return Event(
+        row.event,
+        row.event_created_ms,
+        id,
+        row.event_type,
+        row.tenant,
+        event.timestamp,
+        data,
+        order,
+        trace,
+        bool(row.test),
+    )
+
+
+def _payload(visit: Visit, row: DeliveryRow, event_row: EventRow, data: bytes) -> dict[str, Any]:
+    event = _event(visit, row, event_row, data)
+    sent = payload.body(event)
+    pretty, pretty_is_whole = (
+        clip(msgspec.json.format(sent[: PAYLOAD_BUDGET * 4], indent=2).decode(), PAYLOAD_BUDGET)
+        if len(sent) <= PAYLOAD_BUDGET * 4
+        else clip(sent.decode(), PAYLOAD_BUDGET)
+    )
+    raw, raw_is_whole = clip(sent.decode(), PAYLOAD_BUDGET)
+    curl, _ = clip(_curl(visit, row, event, sent), CURL_MOST * 3)
+    return {
+        "pretty": pretty,
+        "raw": raw,
+        "is_whole": pretty_is_whole and raw_is_whole,
+        "body_size": len(sent),
+        "curl": curl,
+        "body_file": f"/dashboard/deliveries/{visit.request.id}/body",
+    }
+
+
+def _curl(visit: Visit, row: DeliveryRow, event: Event, sent: bytes) -> str:
+    """A shell's commands that send the same once more, signed with the secret that whoever runs them has."""
+    webhook = visit.parts.catalog().by_seq.get(row.webhook)
+    url = "URL" if webhook is None else webhook.url
+    own = () if webhook is None else tuple(name.lower() for name, _ in webhook.headers)
+    body = _quoted(sent.decode()) if len(sent) <= CURL_MOST else f'"$(cat {visit.request.id}.json)"'
+    fields = [
+        "content-type: application/json",
+        f"user-agent: hookrelay/{__version__}",
+        f"webhook-id: {event.id}",
+        f"idempotency-key: {event.id}",
+    ]
+    lines = [
+        "SECRET=whsec_...  # this endpoint's signing secret",
+        f"BODY={body}",
+        "NOW=$(date +%s)",
+        "KEY=$(printf %s \"${SECRET#whsec_}\" | base64 -d | od -An -v -tx1 | tr -d ' \\n')",
+        f'SIGNATURE=$(printf \'%s.%s.%s\' {event.id} "$NOW" "$BODY" |',
+        '  openssl dgst -sha256 -mac HMAC -macopt "hexkey:$KEY" -binary | base64)',
+        f"curl -i {_quoted(url)} \\",
+        *(f"  -H {_quoted(field)} \\" for field in fields),
+        '  -H "webhook-timestamp: $NOW" \\',
+        '  -H "webhook-signature: v1,$SIGNATURE" \\',
+        *(f"  -H '{name}: ...' \\" for name in own),
+        '  --data-binary "$BODY"',
+    ]
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """One word of a shell's command, whatever stands in it."""
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -1,0 +1,134 @@
+"""Lists of deliveries, as they are asked for by form."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from hookrelay.model import Webhook
+from hookrelay.rules.payload import is_event_type
+from hookrelay.store.history import Wanted
+from hookrelay.web.api.deliveries import STATUSES, show
+from hookrelay.web.dashboard import reasons
+from hookrelay.web.dashboard.door import Visit
+from hookrelay.web.http import Answer
+from hookrelay.web.query import listed, read_cursor, read_moment
+
+PAGE = 25
+TIMES = {"": "Any time", "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days"}
+FILTERS = ("status", "type", "code", "time", "from", "to", "tz")
+
+
+async def collection(visit: Visit) -> Answer:
+    """GET: the deliveries of all webhooks, the newest first"""
+    return visit.page("deliveries.html", **await history_of(visit, None))
+
+
+async def live(visit: Visit) -> Answer:
+    """GET: the same, as it changes"""
+    metrics = visit.parts.metrics
+
+    def version() -> object:
+        return sum(metrics.attempts.values()), metrics.events["accepted"], sum(metrics.deliveries.values())
+
+    async def make() -> dict[str, str]:
+        return {"rows": visit.html("part_rows.html", **await history_of(visit, None))}
+
+    return visit.follow(version, make, least_s=2.0)
+
+
+async def history_of(visit: Visit, webhook: Webhook | None) -> dict[str, Any]:
+    """What the history's templates show: a page of deliveries, and the form that narrows it."""
+    given = {name: (visit.request.parameter(name) or "").strip() for name in FILTERS}
+    wanted, wrong = _wanted(given, visit.now_ms())
+    kind = "deliveries" if webhook is None else f"deliveries:{webhook.id}"
+    cursor = visit.request.parameter("cursor")
+    after = None if cursor is None else read_cursor(cursor, kind)
+    before = int(after) if after is not None and after.isdigit() and len(after) < 19 else None
+    if webhook is not None:
+        wanted = msgspec.structs.replace(wanted, webhook=webhook.seq)
+    page = await visit.deliveries(wanted, before, PAGE)
+    ids = visit.parts.store.ids
+    rows = [
+        {
+            "delivery": (each := show(row, ids)),
+            "why": reasons.short(None if each.error is None else each.error.code, each.response_code),
+            "url": None if webhook is not None else _url(visit, row.webhook),
+        }
+        for row in page.rows
+    ]
+    kept = {name: value for name, value in given.items() if value and name != "tz"}
+    kept |= {name: value for name in ("span", "tenant") if (value := visit.request.parameter(name))}
+    where = "/dashboard/deliveries" if webhook is None else f"/dashboard/webhooks/{webhook.id}"
+    last = None if page.next is None else listed((), kind, str(page.next))["next_cursor"]
+    filters = {**kept, **({"tz": given["tz"]} if given["from"] or given["to"] else {})}
+    return {
+        "rows": rows,
+        "given": given,
+        "kept": kept,
+        "wrong": wrong,
+        "statuses": STATUSES,
+        "states": reasons.STATES,
+        "times": TIMES,
+        "here": where,
+        "is_narrowed": any(given[name] for name in FILTERS if name != "tz"),
+        "is_first": cursor is None,
+        "first": f"{where}?{urlencode(filters)}#history",
+        "older": None if last is None else f"{where}?{urlencode({**filters, 'cursor': last})}#history",
+        "live_list": f"/dashboard/deliveries/live?{urlencode(filters)}",
+    }
+
+
+def _url(visit: Visit, seq: int) -> str:
+    webhook = visit.parts.catalog().by_seq.get(seq)
+    return "a deleted endpoint" if webhook is None else webhook.url
+
+
+def _wanted(given: Mapping[str, str], now_ms: int) -> tuple[Wanted, list[str]]:
+    """What the form asks for, and what of it makes no sense and is passed over."""
+    wrong: list[str] = []
+    status = given["status"] if given["status"] in STATUSES else ""
+    if given["status"] and not status:
+        wrong.append("There is no such status.")
+    type, code = given["type"], given["code"]
+    if type and not is_event_type(type):
+        wrong.append("The type is not that of any event: write one such as booking.created.")
+        type = ""
+    if code and not (code.isascii() and code.isdigit() and 100 <= int(code[:4]) <= 599):
+        wrong.append("The code is no HTTP status: write a number from 100 to 599.")
+        code = ""
+    since_ms = until_ms = None
+    if given["time"]:
+        if given["time"] in TIMES:
+            since_ms = read_moment(given["time"], now_ms)
+        else:
+            wrong.append("There is no such time.")
+    for name in ("from", "to"):
+        if given[name]:
+            try:
+                ms = local_ms(given[name], given["tz"])
+            except ValueError:
+                wrong.append(f"“{name}” is no time: write one such as 2026-02-26T10:00.")
+            else:
+                since_ms, until_ms = (ms, until_ms) if name == "from" else (since_ms, ms)
+    is_waiting = status in ("pending", "held")
+    wanted = Wanted(
+        state="pending" if is_waiting else status or None,
+        is_held=(status == "held") if is_waiting else None,
+        type=type or None,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        code=int(code) if code else None,
+    )
+    return wanted, wrong
+
+
+def local_ms(text: str, zone: str) -> int:
+    """Unix milliseconds of a form's local time; `zone` is how many minutes it is behind UTC, as scripts say it."""
+    minutes = int(zone) if zone.removeprefix("-").isdigit() and len(zone) < 5 else 0
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        return round(moment.timestamp() * 1000)
+    return round((datetime.fromisoformat(text + "+00:00") + timedelta(minutes=minutes)).timestamp() * 1000)

@@ -1,0 +1,94 @@
+"""Pages that follow what happens: what has changed is made anew on the server and sent as server-sent events.
+
+All live pages together take a small part of the loop, however many there are: when it is busy they are told less often.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from time import perf_counter
+
+import trio
+
+from hookrelay.model import Refused
+from hookrelay.web.call import Call
+from hookrelay.web.http import Answer, Stream
+
+MOST = 100
+"""Live pages at once; more stay as they are until they are loaded again."""
+SHARE = 0.1
+"""Of the time, that making pages may take: on a busy loop this is mostly waiting, and 3 % of its work."""
+LEAST_S = 1.0
+"""Between two looks at what a page shows: nobody reads faster."""
+ALIVE_S = 15.0
+"""So often a stream says something, that both sides may know that the other is there."""
+
+Version = Callable[[], Hashable]
+"""Something that differs once there is something new to show. Costs microseconds."""
+Make = Callable[[], Awaitable[dict[str, str]]]
+"""The page's parts by name, as HTML: each one element with an id."""
+
+
+class Pacer:
+    """Shares the time for live pages between them."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self._turn = trio.Lock()
+        self._free_s = 0.0
+
+    async def made(self, make: Make) -> dict[str, str]:
+        """What `make` gives, in its turn."""
+        async with self._turn:
+            await trio.sleep_until(self._free_s)
+            started = perf_counter()
+            parts = await make()
+            self._free_s = trio.current_time() + (perf_counter() - started) * (1 / SHARE - 1)
+        return parts
+
+
+def follow(call: Call, pacer: Pacer, version: Version, make: Make, *, least_s: float = LEAST_S) -> Answer:
+    """An answer that sends whichever parts of a page have changed, until its reader goes away."""
+    if pacer.open >= MOST:
+        # 204 tells a browser not to ask again (WHATWG HTML §9.2)
+        return Answer(status=204)
+    return Stream(
+        call.request,
+        _messages(call, pacer, version, make, least_s),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+async def _messages(call: Call, pacer: Pacer, version: Version, make: Make, least_s: float) -> AsyncIterator[bytes]:
+    stopping = call.request.scope["state"]["stopping"]
+    seen: Hashable = object()
+    sent: dict[str, str] = {}
+    quiet_s = 0.0
+    pacer.open += 1
+    try:
+        yield b"retry: 2000\n\n"
+        while not stopping.is_set() and call.is_still_allowed():
+            now = version()
+            if now != seen:
+                seen, quiet_s = now, 0.0
+                try:
+                    parts = await pacer.made(make)
+                except Refused:
+                    return  # what it showed is gone
+                news = {name: html for name, html in parts.items() if sent.get(name) != html}
+                if news:
+                    sent |= news
+                    yield message("".join(news.values()))
+            with trio.move_on_after(least_s):
+                await stopping.wait()
+            quiet_s += least_s
+            if quiet_s >= ALIVE_S:
+                quiet_s = 0.0
+                yield b": still here\n\n"
+    finally:
+        pacer.open -= 1
+
+
+def message(html: str) -> bytes:
+    """One message with these elements."""
+    lines = "".join(f"data: {line}\n" for line in html.split("\n"))
+    return f"event: parts\n{lines}\n".encode("utf-8", "replace")

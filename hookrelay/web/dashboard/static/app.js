@@ -1,0 +1,192 @@
+"use strict";
+// What pages do beyond links and forms: times in the reader's zone, copying, and following what happens.
+(() => {
+  const DAY = 86400000;
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const year = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+  const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+
+  const written = (when) => {
+    const now = new Date();
+    if (when.toDateString() === now.toDateString()) return clock.format(when);
+    const day = when.getFullYear() === now.getFullYear() ? date : year;
+    return `${day.format(when)}, ${clock.format(when)}`;
+  };
+
+  const localise = (root) => {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-done])")) {
+      const when = new Date(time.dateTime);
+      if (Number.isNaN(when.getTime())) continue;
+      time.textContent = written(when);
+      time.title = `${whole.format(when)} (${time.dateTime})`;
+      time.dataset.done = "";
+    }
+    const marks = root.querySelectorAll("text[data-moment]");
+    for (const mark of marks) {
+      const when = new Date(Number(mark.dataset.moment));
+      const far = Date.now() - when.getTime() > 1.5 * DAY;
+      mark.textContent = far ? date.format(when) : short.format(when);
+    }
+  };
+
+  // --- what a page shows is made anew on the server, and put in where it differs
+
+  const keep = (root) => {
+    const open = new Map();
+    for (const each of root.querySelectorAll("details[data-keep]")) open.set(each.dataset.keep, each.open);
+    return open;
+  };
+
+  const children = (element) => Array.from(element.children);
+  const isKeyed = (element) => children(element).length > 0 && children(element).every((child) => child.id);
+
+  // Keeps whatever is the same: the focus, a selection and an open part stay where they are.
+  const renew = (old, now) => {
+    if (old.isEqualNode(now)) return;
+    const same = old.nodeName === now.nodeName && old.children.length > 0 && now.children.length > 0;
+    if (same && isKeyed(old) && isKeyed(now)) {
+      const known = new Map(children(old).map((child) => [child.id, child]));
+      let place = old.firstElementChild;
+      for (const child of children(now)) {
+        const before = known.get(child.id);
+        if (before === undefined) {
+          old.insertBefore(child, place);
+          if (child.id) child.classList.add("is-new");
+          continue;
+        }
+        known.delete(child.id);
+        if (before === place) place = place.nextElementSibling;
+        else old.insertBefore(before, place);
+        renew(before, child);
+      }
+      for (const gone of known.values()) gone.remove();
+      return;
+    }
+    if (same && old.children.length === now.children.length && !hasText(old) && !hasText(now)) {
+      for (const name of now.getAttributeNames()) {
+        const value = now.getAttribute(name);
+        const isOpen = name === "open" || name === "class";
+        if (!isOpen && old.getAttribute(name) !== value) old.setAttribute(name, value);
+      }
+      if (old.className !== now.className && typeof old.className === "string") old.className = now.className;
+      const pairs = children(now);
+      children(old).forEach((child, index) => renew(child, pairs[index]));
+      return;
+    }
+    old.replaceWith(now);
+  };
+  const hasText = (element) =>
+    Array.from(element.childNodes).some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+
+  const put = (html) => {
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    localise(holder.content);
+    for (const part of children(holder.content)) {
+      const old = document.getElementById(part.id);
+      if (!old) continue;
+      const open = keep(old);
+      for (const each of part.querySelectorAll("details[data-keep]")) {
+        if (open.has(each.dataset.keep)) each.open = open.get(each.dataset.keep);
+      }
+      renew(old, part);
+    }
+  };
+
+  // A page that nobody sees holds no connection: browsers have few of them for one server.
+  let source = null;
+  const follow = () => {
+    const path = document.body.dataset.live;
+    if (!path || source || document.hidden) return;
+    source = new EventSource(path);
+    source.addEventListener("parts", (event) => put(event.data));
+  };
+  const rest = () => {
+    if (source) source.close();
+    source = null;
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : follow()));
+  window.addEventListener("pagehide", rest);
+  window.addEventListener("pageshow", (event) => event.persisted && follow());
+
+  // --- copying
+
+  const copy = async (text) => {
+    if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "aside";
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (!done) throw new Error("not copied");
+  };
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const label = button.textContent;
+    try {
+      await copy(document.querySelector(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select it and copy";
+    }
+    setTimeout(() => (button.textContent = label), 2000);
+  });
+
+  // --- forms
+
+  const settle = (form) => {
+    const all = form.querySelector("[data-all]");
+    if (!all) return;
+    const tree = form.querySelector(".tree");
+    const more = form.querySelector("#more_events");
+    for (const box of tree ? tree.querySelectorAll("input") : []) {
+      const branch = box.closest(".branch").querySelector("[data-branch]");
+      const covered = all.checked || (branch && branch !== box && branch.checked);
+      box.disabled = covered;
+      box.closest("label").classList.toggle("is-covered", Boolean(covered));
+    }
+    if (more) more.disabled = all.checked;
+  };
+
+  document.addEventListener("change", (event) => {
+    const form = event.target.form;
+    if (form) settle(form);
+  });
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    for (const zone of form.querySelectorAll("input[name=tz]")) zone.value = String(new Date().getTimezoneOffset());
+    // sent twice by a double click, it would be done twice
+    if (form.method === "post" && !form.hasAttribute("hx-post")) {
+      if (form.dataset.sent) event.preventDefault();
+      form.dataset.sent = "yes";
+      setTimeout(() => delete form.dataset.sent, 5000);
+    }
+  });
+
+  document.addEventListener("change", (event) => {
+    if (event.target.id !== "window") return;
+    const between = event.target.form.querySelector(".between");
+    if (between) between.open = event.target.value === "own";
+  });
+
+  document.addEventListener("htmx:afterSwap", (event) => localise(event.detail.target.parentElement || document));
+  document.addEventListener("htmx:afterSwap", () => {
+    if (document.body.dataset.live && document.getElementById("webhooks")) {
+      rest();
+      document.body.dataset.live = `/dashboard/live${location.search}`;
+      follow();
+    }
+  });
+
+  for (const zone of document.querySelectorAll("input[name=tz]")) zone.value = String(new Date().getTimezoneOffset());
+  localise(document);
+  for (const form of document.forms) settle(form);
+  follow();
+})();

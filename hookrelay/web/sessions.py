@@ -1,0 +1,126 @@
+"""Who may open the dashboard: sessions of keys that signed in, and links that can be opened once.
+
+The one daemon of a store knows all of them, so that checking one needs no look into the store.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+
+from hookrelay.model import random_ulid
+from hookrelay.store import sessions
+from hookrelay.store.db import Store
+from hookrelay.store.sessions import SessionRow
+from hookrelay.web.keyring import EVERYBODY, Caller, Keyring, Role
+
+LASTS_S = 12 * 3600.0
+"""How long a session lasts at most (contract §4, THREATS §3)."""
+MOST = 10_000
+"""Links and sessions at once: the oldest goes for the newest."""
+TOKEN_BYTES = 32
+
+
+class Sessions:
+    """All links and sessions."""
+
+    def __init__(self, store: Store, keyring: Keyring, wall: Callable[[], float]) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._wall = wall
+        self._by_digest: dict[bytes, SessionRow] = {}
+        self._by_id: dict[str, SessionRow] = {}
+
+    async def restore(self) -> None:
+        """At the start: know what earlier daemons gave out."""
+        for row in await self._store.read(sessions.all_sessions, self._now_ms()):
+            self._know(row)
+
+    def check(self, token: str) -> Caller | None:
+        """Whose session this is; None where it is nobody's, has ended, or its key was revoked."""
+        row = self._by_digest.get(_digest(token))
+        if row is None or row.kind != "session" or not self._is_live(row):
+            return None
+        return caller_of(row)
+
+    def is_open(self, id: str) -> bool:
+        """Whether this session has not ended since it was checked."""
+        row = self._by_id.get(id)
+        return row is not None and self._is_live(row)
+
+    async def sign_in(self, caller: Caller) -> str:
+        """A session of a key's holder: what its cookie says, told this once."""
+        tenant = EVERYBODY if caller.tenant is None else caller.tenant
+        return await self._make("session", tenant, caller.role, caller.key_id, LASTS_S)
+
+    async def make_link(self, tenant: str, role: Role, lasts_s: float) -> tuple[SessionRow, str]:
+        """A link for whoever opens it first, within `lasts_s`: its row, and the token that is told this once."""
+        token = await self._make("link", tenant, role, None, lasts_s)
+        return self._by_digest[_digest(token)], token
+
+    async def open_link(self, token: str) -> str | None:
+        """Make a session of a link: what its cookie says; None where it was opened before, has ended, or never was."""
+        row = self._by_digest.get(_digest(token))
+        if row is None or row.kind != "link" or not self._is_live(row):
+            return None
+        opened = secrets.token_urlsafe(TOKEN_BYTES)
+        now_ms = self._now_ms()
+        if not await self._store.change(sessions.open_link, row.seq, _digest(opened), now_ms):
+            return None
+        self._forget(row)
+        self._know(row._replace(kind="session", digest=_digest(opened), ends_ms=now_ms + row.lasts_ms))
+        return opened
+
+    async def end(self, id: str) -> None:
+        """From now on this link or session opens nothing."""
+        row = self._by_id.get(id)
+        if row is not None:
+            self._forget(row)
+            await self._store.change(sessions.delete, row.seq)
+
+    def find(self, id: str) -> SessionRow | None:
+        """The live link, or session that came of one, with this id."""
+        row = self._by_id.get(id)
+        return row if row is not None and row.key is None and self._is_live(row) else None
+
+    def links(self, after: str | None) -> Iterator[SessionRow]:
+        """All live links and sessions that came of one, by id, from the first beyond `after`."""
+        ids = sorted(id for id in self._by_id if after is None or id > after)
+        return (row for id in ids if (row := self.find(id)) is not None)
+
+    async def _make(self, kind: str, tenant: str, role: str, key: str | None, lasts_s: float) -> str:
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        now_ms, lasts_ms = self._now_ms(), round(lasts_s * 1000)
+        id = "lnk_" + random_ulid(now_ms, secrets.randbits(80))
+        # a session that comes of a link lasts as the link, but no longer than any
+        kept_ms = min(lasts_ms, round(LASTS_S * 1000))
+        row = SessionRow(0, id, kind, _digest(token), tenant, role, key, now_ms, kept_ms, now_ms + lasts_ms)
+        for old in list(self._by_id.values()):
+            if len(self._by_id) < MOST and self._is_live(old):
+                break
+            self._forget(old)
+        self._know(row._replace(seq=await self._store.change(sessions.insert, row)))
+        return token
+
+    def _know(self, row: SessionRow) -> None:
+        self._by_digest[row.digest] = self._by_id[row.id] = row
+
+    def _forget(self, row: SessionRow) -> None:
+        self._by_digest.pop(row.digest, None)
+        self._by_id.pop(row.id, None)
+
+    def _is_live(self, row: SessionRow) -> bool:
+        has_key = row.key is None or self._keyring.find(row.key) is not None
+        return has_key and row.ends_ms > self._now_ms()
+
+    def _now_ms(self) -> int:
+        return int(self._wall() * 1000)
+
+
+def caller_of(row: SessionRow) -> Caller:
+    """Who calls with this session."""
+    role: Role = row.role  # type: ignore[assignment] # the table's CHECK knows no other
+    return Caller(None if row.tenant == EVERYBODY else row.tenant, role, row.key, row.id)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
