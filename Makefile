@@ -9,7 +9,7 @@ PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --stri
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench bench-setup venv dev lock clean
+.PHONY: help demo test screenshots lint format bench bench-setup venv dev lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -18,8 +18,12 @@ demo: venv ## watch events being delivered: no configuration, no network
 	@$(BIN)/hookrelay demo $(DEMO_ARGS)
 
 test: dev tests/node/node_modules/.package-lock.json ## run all tests; PYTEST_ARGS="-k lane" for some
-	@scripts/setup curl nc promtool
+	@scripts/setup chromium curl nc promtool
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+screenshots: dev ## draw the pictures of docs/images anew
+	@scripts/setup chromium
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/screenshots.py docs/images
 
 lint: dev ## check style, types and which module may import which
 	$(BIN)/ruff check
@@ -68,7 +72,7 @@ endif
 # npm writes this file last: it stands for the whole folder.
 tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
 	@scripts/setup node npm
-	@echo "installing the reference verifier of signatures for Node"
+	@echo "installing what tests need of Node: the reference verifier of signatures, and axe"
 	@cd tests/node && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 

@@ -139,6 +139,7 @@ WEBHOOK = Id("wh", "webhooks", "webhooks list")
 DELIVERY = Id("dlv", "deliveries", "deliveries list")
 EVENT = Id("evt", "events", "events list")
 KEY = Id("key", "keys", "keys list")
+LINK = Id("lnk", "links", "dashboard-link --list")
 
 
 # --- where it is ------------------------------------------------------------------------------------------------

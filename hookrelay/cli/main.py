@@ -19,6 +19,7 @@ _COMMANDS = {
     "events": "List events, look at one.",
     "replay": "Deliver again what a webhook missed.",
     "keys": "Make, list and revoke keys of the HTTP API.",
+    "dashboard-link": "Make a one-time link to the dashboard.",
     "export": "Write webhooks as TOML.",
     "import": "Make and change webhooks as a TOML file says.",
     "sign": "Sign a payload as deliveries are signed.",
@@ -37,7 +38,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = f"{name}_" if iskeyword(name) else name
+        module = f"{name}_" if iskeyword(name) else name.replace("-", "_")
         command: click.Command = import_module(f"hookrelay.cli.{module}").command
         return command
 

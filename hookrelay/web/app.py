@@ -2,7 +2,7 @@
 
 from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.wording import shown
-from hookrelay.web.api import deliveries, documents, events, keys, operation, stream, webhooks
+from hookrelay.web.api import deliveries, documents, events, keys, links, operation, stream, webhooks
 from hookrelay.web.auth import Gate, is_dashboard
 from hookrelay.web.call import (
     ADMINISTRATORS,
@@ -39,6 +39,8 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/event-types": {"GET": (events.types, ANYONE)},
     "/v1/keys": {"GET": (keys.collection, ADMINISTRATORS), "POST": (keys.create, ADMINISTRATORS)},
     "/v1/keys/{id}": {"DELETE": (keys.revoke, ADMINISTRATORS)},
+    "/v1/portal-links": {"GET": (links.collection, ADMINISTRATORS), "POST": (links.create, ADMINISTRATORS)},
+    "/v1/portal-links/{id}": {"DELETE": (links.revoke, ADMINISTRATORS)},
     "/v1/status": {"GET": (operation.status, ADMINISTRATORS)},
     "/-/reload": {"POST": (operation.reload, ADMINISTRATORS)},
     "/metrics": {"GET": (operation.metrics, OPEN)},

@@ -24,6 +24,7 @@ from hookrelay.rules.wording import shown
 from hookrelay.store import history, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
+from hookrelay.store.sessions import SessionRow
 from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.web.http import Answer as Reply
@@ -155,6 +156,17 @@ class Call:
     def keys(self, after: str | None) -> Iterator[KeyRow]:
         """The keys that are there for this call."""
         return (row for row in self.parts.keyring.after(after) if self.sees(row.tenant))
+
+    def links(self, after: str | None) -> Iterator[SessionRow]:
+        """The links to the dashboard that are there for this call."""
+        return (row for row in self.parts.sessions.links(after) if self.sees(row.tenant))
+
+    def link(self) -> SessionRow:
+        """The link that the path names, or Refused."""
+        row = self.parts.sessions.find(self.request.id)
+        if row is None or not self.sees(row.tenant):
+            raise Refused("not_found", "there is no link with this id: it may have ended")
+        return row
 
     def key(self) -> KeyRow:
         """The key that the path names, or Refused."""

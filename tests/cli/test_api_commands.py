@@ -357,3 +357,36 @@ def test_a_key_is_made_listed_and_revoked(stub):
     assert stub.last.method == "GET"
     assert run(stub, "keys", "revoke", KEY, "--yes").stdout == f"{KEY} is revoked\n"
     assert stub.last.method == "DELETE"
+
+
+# --- links to the dashboard -------------------------------------------------------------------------------------------
+
+
+LNK = "lnk_01HQ3K5M7N"
+LINK_ROW = {
+    "id": LNK,
+    "tenant": "acme",
+    "role": "read",
+    "status": "unopened",
+    "created_at": "2026-02-26T10:00:00.000Z",
+    "expires_at": "2026-02-26T11:00:00.000Z",
+}
+
+
+def test_a_link_is_printed_alone_so_that_scripts_can_take_it(stub):
+    stub.answers["POST /v1/portal-links"] = (201, {**LINK_ROW, "url": "https://hooks.example/dashboard/link/x"})
+    result = run(stub, "dashboard-link", "--tenant", "acme", "--role", "read", "--for", "30m")
+    assert result.stdout == "https://hooks.example/dashboard/link/x\n"
+    assert "It opens once, until 2026-02-26T11:00:00.000Z" in result.stderr
+    assert stub.last.body == {"tenant": "acme", "role": "read", "for": "30m"}
+    made = json.loads(run(stub, "dashboard-link", "--tenant", "acme", "--output", "json").stdout)
+    assert made["id"] == LNK
+
+
+def test_links_are_listed_and_ended(stub):
+    stub.answers["GET /v1/portal-links"] = page(LINK_ROW)
+    stub.answers[f"DELETE /v1/portal-links/{LNK}"] = (204, None)
+    row = run(stub, "dashboard-link", "--list").stdout.splitlines()[-1].split()
+    assert row == [LNK, "unopened", "read", "acme", "2026-02-26T11:00:00.000Z"]
+    assert run(stub, "dashboard-link", "--revoke", LNK).stdout == f"{LNK} opens nothing any more\n"
+    assert "ids of links start with lnk_" in run(stub, "dashboard-link", "--revoke", "key_1", code=2).stderr

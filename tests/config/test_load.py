@@ -55,6 +55,7 @@ DEFAULTS = {
     "events.closed_catalogue": False,
     "api.listen": (Unix(Path("/run/hookrelay/api.sock")),),
     "api.hosts": ("localhost", "127.0.0.1", "[::1]"),
+    "api.public_url": None,
     "api.key_prefix": "hookrelay_live_sk_",
     "api.mode": 0o600,
     "delivery.timeout": 30.0,
@@ -113,6 +114,8 @@ RIGHT = [
     ),
     ("api.listen", "[]", ()),
     ("api.hosts", '["Hooks.Example.com", "[::1]", "10.0.0.1"]', ("hooks.example.com", "[::1]", "10.0.0.1")),
+    ("api.public_url", '"https://Hooks.Example.com/"', "https://hooks.example.com"),
+    ("api.public_url", '"http://127.0.0.1:8080"', "http://127.0.0.1:8080"),
     ("api.key_prefix", '"otesse_live_sk_"', "otesse_live_sk_"),
     ("api.mode", '"0660"', 0o660),
     ("delivery.timeout", '"500ms"', 0.5),
@@ -237,6 +240,8 @@ WRONG = [
     ("api.hosts", '"localhost"', "expected a list of hosts"),
     ("api.hosts[0]", '["localhost:80"]', "without port"),
     ("api.hosts[0]", "[5]", "got an integer"),
+    ("api.public_url", '"hooks.example.com"', "not an address"),
+    ("api.public_url", '"https://hooks.example.com/webhooks"', "has a path"),
     ("api.key_prefix", '"sk live"', "not a prefix"),
     ("api.mode", '"0"', '"0660"'),
     ("delivery.timeout", "30", 'expected a duration such as "30s", got an integer'),
@@ -503,3 +508,8 @@ def test_the_default_file_is_found_only_where_it_is(monkeypatch, tmp_path):
     assert module.find(None) == default
     monkeypatch.setattr(module, "DEFAULT_PATH", default / "below-a-file")
     assert module.find(None) is None
+
+
+def test_the_host_of_the_public_url_need_not_be_named_twice(config_file):
+    config_file.write_text('[api]\npublic_url = "https://hooks.example.com:8443"\n')
+    assert load(config_file, {}).config.api.hosts == ("localhost", "127.0.0.1", "[::1]", "hooks.example.com")

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from api_rig import Served, Told, serve
+from browser import Visitor, chromium
 from rig import Daemon, Receiver
 
 
@@ -31,3 +34,46 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visitor(browser: Any) -> Iterator[Callable[..., Visitor]]:
+    """Visitors of dashboards. At the end of the test none of their pages may have complained."""
+    made: list[Visitor] = []
+
+    def make(served: Served, **options: Any) -> Visitor:
+        made.append(Visitor(browser, served, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    for each in made:
+        each.check()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Daemons with an address for browsers."""
+    made: list[Served] = []
+
+    def make(webhooks: str = "", settings: str = "", **environment: str) -> Served:
+        made.append(serve(tmp_path, webhooks, settings, **environment))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.running.close()
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    receiver = Told()
+    yield receiver
+    receiver.close()

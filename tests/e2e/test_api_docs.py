@@ -20,6 +20,7 @@ MASKS = [
     (re.compile(r'("(?:secret_hint|hint)": )"[^"]{4}"'), r'\1"HINT"'),
     (re.compile(r'("(?:response_time_ms|duration_ms)": )[0-9.]+'), r"\1MS"),
     (re.compile(r'("next_cursor": )"[^"]+"'), r'\1"CURSOR"'),
+    (re.compile(r'("url": )"[^"]*/dashboard/link/[^"]+"'), r'\1"LINK"'),
     (re.compile(r'("webhook-timestamp": )"[0-9]+"'), r'\1"SECONDS"'),
 ]
 

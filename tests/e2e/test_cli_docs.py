@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ MASKS = [
     (re.compile(r'("(?:secret_hint|hint)": )"[^"]{4}"|((?:secret )?hint +)\S{4}'), "HINT"),
     (re.compile(r"(webhook-timestamp: )[0-9]+"), r"\1SECONDS"),
     (re.compile(r"\b[0-9.]+ ?(?:ms|KiB|MiB|s)\b"), "SIZE"),
+    (re.compile(r"http://\S+/dashboard/link/\S+"), "LINK"),
     (re.compile(r" +"), " "),  # columns are as wide as what stands in them
     (re.compile(r"[─━]+"), "-"),
     (re.compile(r"(key#\d+ \S+ \S+) \S{4} "), r"\1 HINT "),
@@ -38,7 +40,9 @@ class Live:
 
     def __init__(self, at):
         self.receiver = Receiver(lambda request, number: answer(200, b"thanks"))
-        self.daemon = Daemon(at).start()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.daemon = Daemon(at, settings=f'api.listen = ["unix:a.sock", "127.0.0.1:{port}"]\n').start()
         script = at / "bin" / "hookrelay"
         script.parent.mkdir()
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hookrelay "$@"\n')

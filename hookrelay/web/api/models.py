@@ -138,6 +138,20 @@ class Key(Struct, kw_only=True):
     """Only in the answer that makes it: it is shown once."""
 
 
+class PortalLink(Struct, kw_only=True):
+    """A link that opens the dashboard once, or the session that came of it."""
+
+    id: str
+    tenant: str
+    role: Literal["admin", "manage", "read"]
+    status: Literal["unopened", "open"]
+    created_at: str
+    expires_at: str
+    """Until when it can be opened; of an open one, when its session ends."""
+    url: str | UnsetType = UNSET
+    """Only in the answer that makes it: it is shown once."""
+
+
 class Replayed(Struct):
     """How many deliveries match, or are being made anew."""
 
@@ -178,6 +192,17 @@ class ReplayWish(Struct, forbid_unknown_fields=True):
     status: list[Literal["failed", "cancelled", "succeeded"]] = msgspec.field(default_factory=lambda: ["failed"])
     type: str | None = None
     dry_run: bool = False
+
+
+class LinkWish(Struct, forbid_unknown_fields=True):
+    """Whose webhooks the link shows (`*` for all tenants), what whoever opens it may do, and how long (`"1h"`).
+
+    The link can be opened once, within that time; the session that it begins lasts as long, 12 hours at most.
+    """
+
+    tenant: str
+    role: Literal["manage", "read", "admin"] = "manage"
+    lasts: str = msgspec.field(default="1h", name="for")
 
 
 class KeyWish(Struct, forbid_unknown_fields=True):

@@ -194,6 +194,22 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=("id", "tenant"), status=204, problems=(404,),
     ),
     Operation(
+        path="/v1/portal-links", method="get", name="listPortalLinks", tag="Dashboard", summary="List links",
+        description="Those that can be opened yet, and sessions that came of links.", parameters=_PAGE,
+        answer="[PortalLink]",
+    ),
+    Operation(
+        path="/v1/portal-links", method="post", name="createPortalLink", tag="Dashboard",
+        summary="Make a link that opens the dashboard once",
+        description="The answer holds its address: it is shown this once.", body="LinkWish", status=201,
+        answer="PortalLink", problems=(409,),
+    ),
+    Operation(
+        path="/v1/portal-links/{id}", method="delete", name="revokePortalLink", tag="Dashboard",
+        summary="End a link, or the session that came of it", parameters=("id", "tenant"), status=204,
+        problems=(404,),
+    ),
+    Operation(
         path="/v1/status", method="get", name="getStatus", tag="Operation", summary="Show how the daemon does",
         description="Takes an administrator of all tenants.", answer="Status",
     ),
@@ -275,7 +291,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         content: dict[str, Any] = {type: {"schema": schema} for type in types}
         if operation.name == "submitEvent":
             content["application/x-ndjson"] = {"schema": {}}
-        is_needed = operation.body in ("WebhookFields", "KeyWish", "ReplayWish", "Submission")
+        is_needed = operation.body in ("WebhookFields", "KeyWish", "LinkWish", "ReplayWish", "Submission")
         told["requestBody"] = {"required": is_needed, "content": content}
     return told
 
@@ -354,6 +370,8 @@ def _schemas() -> dict[str, Any]:
         models.EventType,
         models.Key,
         models.KeyWish,
+        models.PortalLink,
+        models.LinkWish,
         models.TrialWish,
         models.RotateWish,
         models.ReplayWish,
@@ -386,6 +404,9 @@ def _schemas() -> dict[str, Any]:
         "pattern": r"^(\*|[A-Za-z0-9_-]{1,64})$",
         "description": "Whose; `?tenant=` may say it instead.",
     }
+    schemas["LinkWish"]["properties"]["tenant"] |= schemas["KeyWish"]["properties"]["tenant"]
+    schemas["LinkWish"]["required"] = []
+    schemas["LinkWish"]["properties"]["for"] |= {"examples": ["1h", "30m", "7d"], "pattern": f"^{_DURATION}$"}
     schemas["KeyWish"]["properties"]["name"] |= {"maxLength": 128}
     schemas["KeyWish"]["required"] = ["role"]
     return {**schemas, **_WRITTEN}

@@ -127,7 +127,7 @@ def outcomes(slots: Sequence[tuple[int, Totals]]) -> Chart:
     return Chart(
         layers=layers,
         lines=[],
-        ticks=_ticks(most, count),
+        ticks=_ticks(most, count) if total else [],
         moments=_moments(slots, x_of),
         is_empty=not total,
         about=f"Attempts: {said}" if total else "No attempts",
@@ -159,7 +159,7 @@ def latencies(slots: Sequence[tuple[int, Totals]]) -> Chart:
     return Chart(
         layers=[],
         lines=lines,
-        ticks=_ticks(most, milliseconds),
+        ticks=[] if worst is None else _ticks(most, milliseconds),
         moments=_moments(slots, x_of),
         is_empty=worst is None,
         about="No attempts" if worst is None else f"The slowest 95th percentile is {milliseconds(worst)}",

@@ -151,8 +151,10 @@ async def _changing(
         budget = NEWEST_BUDGET if place == 0 else OTHER_BUDGET
         shown.append(_shown(attempt, kept, budget if is_full else 0))
     last = shown[0] if shown else None
+    waits = None if webhook is None or row.state != "pending" else visit.parts.waiting(webhook)["why"]
     return {
         "delivery": show(row, visit.parts.store.ids),
+        "why_waits": reasons.WAITS.get(waits or "", ""),
         "webhook": webhook,
         "is_live": webhook is not None and webhook.status == "active",
         "states": reasons.STATES,
@@ -233,6 +235,7 @@ def _payload(visit: Visit, row: DeliveryRow, event_row: EventRow, data: bytes) -
         "is_whole": pretty_is_whole and raw_is_whole,
         "body_size": len(sent),
         "curl": curl,
+        "event": event_row,
         "body_file": f"/dashboard/deliveries/{visit.request.id}/body",
     }
 

@@ -19,7 +19,7 @@ from hookrelay.web.dashboard import charts, reasons
 from hookrelay.web.dashboard.door import Visit
 from hookrelay.web.dashboard.snippets import SNIPPETS
 from hookrelay.web.http import Answer
-from hookrelay.web.query import listed
+from hookrelay.web.query import Query, listed
 
 PAGE = 25
 HOUR_S = 3600
@@ -52,7 +52,8 @@ async def live(visit: Visit) -> Answer:
 
 
 def _found(visit: Visit) -> tuple[list[Webhook], str | None]:
-    query = visit.query("q", "status", "cursor")
+    known = ("q", "status", "cursor")
+    query = Query({name: values for name, values in visit.request.query().items() if name in known}, known)
     status = query.word("status", STATUSES) if query.text("status") else None
     text = (query.text("q") or "").strip().lower()
     window = query.window("webhooks")
@@ -98,12 +99,13 @@ async def _listed(visit: Visit) -> dict[str, Any]:
         "rows": rows,
         "total": visit.parts.catalog().count(visit.tenant()),
         "text": text,
-        "status": status,
+        "chosen": status,
         "states": reasons.STATES,
         "statuses": STATUSES,
         "tenant": query.parameter("tenant") or "",
         "is_first": query.parameter("cursor") is None,
         "older": None if last is None else listed((), "webhooks", last)["next_cursor"],
+        "said": "The endpoint is deleted." if query.parameter("said") == "deleted" else "",
         "query": query.scope["query_string"].decode("latin-1"),
     }
 
@@ -281,10 +283,14 @@ def _tree(visit: Visit, chosen: Sequence[str]) -> tuple[list[Branch], list[str]]
         choices = [Choice(each.name, each.name, each.description, each.name in chosen) for each in types]
         if not is_short and prefix:
             choices = []
-        whole = Choice(prefix, prefix, f"All {len(types)} types that begin so, and new ones", prefix in chosen)
+        whole = Choice(prefix, prefix, _whole(len(types)), prefix in chosen)
         branches.append(Branch(whole if prefix else None, choices, len(types)))
         offered |= {prefix, *(choice.value for choice in choices)}
     return branches, [each for each in chosen if each not in offered]
+
+
+def _whole(count: int) -> str:
+    return f"{'this type' if count == 1 else f'all {count} types'}, and those that are added later"
 
 
 def types_to_test(call: Call, webhook: Webhook) -> list[str]:
