@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 import trio
 
@@ -234,8 +234,8 @@ def check_origin(request: Request, *, is_change: bool) -> None:
     origin, site = request.header(b"origin"), request.header(b"sec-fetch-site")
     host = (request.header(b"host") or "").lower()
     if origin is not None:
-        where = urlsplit(origin.lower()) if origin.isascii() else urlsplit("")
-        is_ours = where.scheme in ("http", "https") and _plain(where.netloc, where.scheme) == _plain(host, where.scheme)
+        scheme, _, place = origin.lower().partition("://")
+        is_ours = scheme in ("http", "https") and _plain(place, scheme) == _plain(host, scheme)
     else:
         is_ours = not is_change or site == "same-origin"
     if not is_ours or (is_change and site not in (None, "same-origin")):
