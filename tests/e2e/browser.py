@@ -65,8 +65,8 @@ class Visitor:
 
     def check(self) -> None:
         """No page has complained, and none wanted to go elsewhere."""
-        assert self.complaints == []
-        assert self.elsewhere == []
+        assert not self.complaints, "\n".join(self.complaints)
+        assert not self.elsewhere, f"wanted to go to {self.elsewhere}"
 
     def close(self) -> None:
         self.context.close()

@@ -87,7 +87,7 @@ def pages(house):
 def test_the_judges_find_what_is_wrong(house, visitor):
     page = visitor(house, bypass_csp=True).page
     page.goto("/dashboard/sign-in")
-    page.evaluate("document.querySelector('h1').style.color = '#888'")
+    page.evaluate("document.querySelector('.about').style.color = '#777'")
     page.evaluate("document.body.append(document.createElement('button'))")
     found = "".join(faults_here(page))
     assert "light: color-contrast" in found

@@ -1,6 +1,5 @@
 """Lists of deliveries, as they are asked for by form."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -86,8 +85,8 @@ def _url(visit: Visit, seq: int) -> str:
     return "a deleted endpoint" if webhook is None else webhook.url
 
 
-def _wanted(given: Mapping[str, str], now_ms: int) -> tuple[Wanted, list[str]]:
-    """What the form asks for, and what of it makes no sense and is passed over."""
+def _wanted(given: dict[str, str], now_ms: int) -> tuple[Wanted, list[str]]:
+    """What the form asks for, and what of it makes no sense and is passed over: that is taken out of a time's field."""
     wrong: list[str] = []
     status = given["status"] if given["status"] in STATUSES else ""
     if given["status"] and not status:
@@ -111,6 +110,7 @@ def _wanted(given: Mapping[str, str], now_ms: int) -> tuple[Wanted, list[str]]:
                 ms = local_ms(given[name], given["tz"])
             except ValueError:
                 wrong.append(f"“{name}” is no time: write one such as 2026-02-26T10:00.")
+                given[name] = ""
             else:
                 since_ms, until_ms = (ms, until_ms) if name == "from" else (since_ms, ms)
     is_waiting = status in ("pending", "held")

@@ -1,0 +1,231 @@
+"""Pages that follow what happens: what changes comes by itself, nothing jumps, and nobody sees more than they may."""
+
+import json
+import socket
+import time
+
+import pytest
+from playwright.sync_api import expect
+from rig import answer, wait_for
+
+
+def submit(house, count=1, **fields):
+    event = {"type": "a.b", "tenant": "acme", "data": 1, **fields}
+    lines = "\n".join([json.dumps(event)] * count).encode()
+    assert house.admin.post("/v1/events", lines, content_type="application/x-ndjson").status == 200
+
+
+def test_new_deliveries_come_in_above_and_what_was_there_stays(served, visitor, told):
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    submit(house, 3)
+    told.wait_at("/hooks", 3)
+    page = visitor(house).sign_in(house.admin.key_for("acme", "manage").key)
+    page.goto(f"/dashboard/webhooks/{webhook['id']}")
+    rows = page.locator("#rows tbody tr")
+    expect(rows).to_have_count(3)
+    first = rows.first.get_attribute("id")
+    page.evaluate("id => { document.getElementById(id).dataset.kept = 'yes' }", first)
+    page.locator("summary", has_text="As a table").first.click()
+    page.locator(f"#{first} a").focus()
+    page.evaluate(
+        "window.shift = 0; new PerformanceObserver(list => { for (const each of list.getEntries())"
+        " if (!each.hadRecentInput) window.shift += each.value }).observe({type: 'layout-shift', buffered: false})"
+    )
+    submit(house, 2)
+    expect(rows).to_have_count(5)
+    assert rows.first.get_attribute("id") > first
+    expect(page.locator("#standing")).to_contain_text("0 of 5 failed")
+    assert page.locator(f"#{first}").get_attribute("data-kept") == "yes"
+    assert page.evaluate("document.activeElement.closest('tr').id") == first
+    expect(page.locator("details.as-table").first).to_have_attribute("open", "")
+
+
+def test_numbers_that_change_move_nothing(served, visitor, told):
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    submit(house, 30)
+    told.wait_at("/hooks", 30)
+    page = visitor(house).sign_in(house.admin.key_for("acme", "manage").key)
+    page.goto(f"/dashboard/webhooks/{webhook['id']}")
+    expect(page.locator("#standing")).to_contain_text("0 of 30 failed")
+    page.wait_for_timeout(1500)  # what the first message of the stream brings is there
+    where = "id => { const box = document.getElementById(id).getBoundingClientRect(); return [box.top, box.height] }"
+    names = ("standing", "test", "charts", "history", "rows")
+    before = {name: page.evaluate(where, name) for name in names}
+    submit(house, 70)
+    expect(page.locator("#standing")).to_contain_text("0 of 100 failed")
+    assert {name: page.evaluate(where, name) for name in names} == before
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection(served, visitor, told):
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    someone = visitor(house)
+    page = someone.sign_in(house.admin.key_for("acme", "manage").key)
+    page.goto(f"/dashboard/webhooks/{webhook['id']}")
+    hide = "value => { Object.defineProperty(document, 'hidden', {configurable: true, value});"
+    hide += " document.dispatchEvent(new Event('visibilitychange')) }"
+    page.evaluate(hide, True)
+    submit(house)
+    told.wait_at("/hooks", 1)
+    page.wait_for_timeout(2500)
+    expect(page.locator("#rows tbody tr")).to_have_count(0)
+    page.evaluate(hide, False)
+    expect(page.locator("#rows tbody tr")).to_have_count(1)
+
+
+def test_ten_pages_of_one_browser_can_be_open_at_once(served, visitor, told):
+    """Browsers have six connections for one server: pages in the background must not take them all."""
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    someone = visitor(house)
+    someone.sign_in(house.admin.key_for("acme", "manage").key)
+    hide = "Object.defineProperty(document, 'hidden', {configurable: true, value: true});"
+    hide += "document.dispatchEvent(new Event('visibilitychange'))"
+    for _ in range(10):
+        page = someone.open()
+        page.goto(f"/dashboard/webhooks/{webhook['id']}")
+        expect(page.locator("#standing")).to_be_visible()
+        page.evaluate(hide)
+
+
+# --- the stream itself ------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """A reader of a live page's stream."""
+
+    def __init__(self, house, path, cookie):
+        self.sock = socket.create_connection(("127.0.0.1", house.port), 20)
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{house.port}\r\nCookie: {cookie}\r\n\r\n"
+        self.sock.sendall(head.encode())
+        self.text = b""
+
+    def until(self, *words, within_s=15):
+        deadline = time.monotonic() + within_s
+        while not all(word in self.text for word in words):
+            assert time.monotonic() < deadline, self.text[-500:]
+            self.sock.settimeout(max(0.1, deadline - time.monotonic()))
+            data = self.sock.recv(65536)
+            assert data, self.text[-500:]
+            self.text += data
+        return self.text
+
+    def has_ended(self, within_s=15):
+        """Whether the answer has come to its end; the connection may stay for another."""
+        deadline = time.monotonic() + within_s
+        while not self.text.endswith(b"\r\n0\r\n\r\n"):
+            self.sock.settimeout(max(0.1, deadline - time.monotonic()))
+            data = self.sock.recv(65536)
+            if not data:
+                break
+            self.text += data
+        return True
+
+    def close(self):
+        self.sock.close()
+
+
+@pytest.fixture
+def streams():
+    made = []
+
+    def make(*args):
+        made.append(Stream(*args))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def cookie_of(house, tenant="acme", role="manage"):
+    key = house.admin.key_for(tenant, role).key
+    return signed_in(house, key)
+
+
+def signed_in(house, key):
+    from http.client import HTTPConnection
+    from urllib.parse import urlencode
+
+    connection = HTTPConnection("127.0.0.1", house.port, timeout=20)
+    form = {"content-type": "application/x-www-form-urlencoded", "origin": f"http://127.0.0.1:{house.port}"}
+    connection.request("POST", "/dashboard/sign-in", urlencode({"key": key}), form)
+    said = connection.getresponse()
+    said.read()
+    connection.close()
+    return said.getheader("set-cookie").partition(";")[0]
+
+
+def test_a_stream_tells_only_what_has_changed(served, told, streams):
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    stream = streams(house, f"/dashboard/webhooks/{webhook['id']}/live", cookie_of(house))
+    stream.until(b'id="standing"', b'id="charts"', b'id="rows"')
+    stream.text = b""
+    submit(house)
+    stream.until(b"0 of 1 failed")
+    stream.text = b""
+    house.admin.patch(f"/v1/webhooks/{webhook['id']}", {"status": "paused"})
+    assert b'id="rows"' not in stream.until(b"Paused")
+
+
+@pytest.mark.parametrize("end", ["sign out", "revoke the key", "delete the webhook", "stop the daemon"])
+def test_a_stream_ends_when_its_reader_may_see_no_more(end, served, told, streams):
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    caller = house.admin.key_for("acme", "manage")
+    cookie = signed_in(house, caller.key)
+    stream = streams(house, f"/dashboard/webhooks/{webhook['id']}/live", cookie)
+    stream.until(b'id="standing"')
+    if end == "sign out":
+        out = f"POST /dashboard/sign-out HTTP/1.1\r\nHost: 127.0.0.1:{house.port}\r\nCookie: {cookie}\r\n"
+        out += f"Origin: http://127.0.0.1:{house.port}\r\nContent-Length: 0\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", house.port)) as sock:
+            sock.sendall(out.encode())
+            assert b" 303 " in sock.recv(100)
+    elif end == "revoke the key":
+        (row,) = (row for row in house.admin.data("/v1/keys") if row["hint"] == caller.key[-4:])
+        house.admin.delete(f"/v1/keys/{row['id']}")
+    elif end == "delete the webhook":
+        house.admin.delete(f"/v1/webhooks/{webhook['id']}")
+    else:
+        started = time.monotonic()
+        assert house.running.end() == 0
+        assert time.monotonic() - started < 5
+    assert stream.has_ended()
+
+
+def test_many_live_pages_are_bounded_and_slow_readers_hold_nobody_up(served, told, streams):
+    house = served()
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
+    cookie = cookie_of(house)
+    path = f"/dashboard/webhooks/{webhook['id']}/live"
+    opened = [streams(house, path, cookie) for _ in range(100)]
+    for stream in opened:
+        stream.until(b"retry:")
+    late = streams(house, path, cookie)
+    assert b"204 No Content" in late.until(b"\r\n\r\n")
+    submit(house, 200)
+    told.wait_at("/hooks", 200)
+    started = time.monotonic()
+    assert house.admin.get("/v1/webhooks").status == 200
+    assert time.monotonic() - started < 2
+    for stream in opened:
+        stream.close()
+    wait_for(lambda: b"retry:" in streams(house, path, cookie).until(b"\r\n\r\n") + b"retry:")
+    again = streams(house, path, cookie)
+    assert b"200 OK" in again.until(b"\r\n\r\n", b"retry:", within_s=20)
+
+
+def test_a_failure_shows_on_the_list_as_it_happens(served, visitor, told):
+    house = served()
+    told.says["/hooks"] = answer(503)
+    house.admin.make(told.url("/hooks"), tenant="acme", retry=["24h"])
+    page = visitor(house).sign_in(house.admin.key_for("acme", "read").key)
+    row = page.locator(".endpoints li")
+    expect(row).to_contain_text("none")
+    submit(house)
+    expect(row.locator(".last")).to_contain_text("HTTP 503")
+    expect(row.locator(".figures")).to_contain_text("0 %")
