@@ -40,9 +40,8 @@ class Tally:
         self._wall = wall
         self._now: Counted = {}
         self._since = self._period()
-        self._leaving: Counted = {}
-        """What is on its way to the disk, and not there yet."""
-        self._leaving_since = 0
+        self._past: list[tuple[int, Counted]] = []
+        """What was counted in earlier periods, or is on its way to the disk, and is not there yet."""
         self._moving = trio.Lock()
         """Held while something goes from memory to disk, and by readers: they see each number in one of the places."""
         self._noted: dict[int, int] = {}
@@ -60,6 +59,8 @@ class Tally:
             number = counter(outcome, duration_s)
             if outcome != OURS:
                 self._failures[webhook] = self._new_failures[webhook] = Failure(at_ms, delivery, error, response_code)
+        if at_ms >= (self._since + FINE_S) * 1000:
+            self._turn()
         counts = self._now.get(webhook)
         if counts is None:
             counts = self._now[webhook] = {}
@@ -117,7 +118,7 @@ class Tally:
     def _unwritten(self, scopes: Iterable[int], size: int) -> list[tuple[int, int, int, int]]:
         """Scope, start, counter and count of what the store does not have yet."""
         rows = []
-        for counted, since in ((self._leaving, self._leaving_since), (self._now, self._since)):
+        for since, counted in (*self._past, (self._since, self._now)):
             start = since // size * size
             for scope in scopes:
                 if scope > 0:
@@ -143,21 +144,27 @@ class Tally:
         finally:
             with trio.move_on_after(1) as scope:
                 scope.shield = True
-                await self._write()  # what was on its way
                 await self._write()
 
+    def _turn(self) -> None:
+        """Begin a period."""
+        if self._now:
+            self._past.append((self._since, self._now))
+        self._now, self._since = {}, self._period()
+
     async def _write(self) -> None:
-        if not self._leaving:
-            self._leaving, self._leaving_since = self._now, self._since
-            self._now, self._since = {}, self._period()
-        has_news = bool(self._leaving)
-        while self._leaving:
-            webhooks = list(islice(self._leaving, STEP))
-            rows = list(self._rows(webhooks))
+        self._turn()
+        has_news = bool(self._past)
+        while self._past:
+            since, counted = self._past[0]
+            webhooks = list(islice(counted, STEP))
+            rows = list(self._rows(since, counted, webhooks))
             async with self._moving:
                 await self._store.change(tally.add, rows, keep=True)
                 for webhook in webhooks:
-                    del self._leaving[webhook]
+                    del counted[webhook]
+            if not counted:
+                del self._past[0]
         failures, self._new_failures = list(self._new_failures.items()), {}
         for at in range(0, len(failures), STEP):
             await self._store.change(tally.note_failures, failures[at : at + STEP], keep=True)
@@ -165,17 +172,17 @@ class Tally:
             for size, kept_s in KEPT_S.items():
                 await self._store.change(tally.prune, size, int(self._wall()) - kept_s, PRUNED, keep=True)
 
-    def _rows(self, webhooks: Sequence[int]) -> Iterator[tuple[int, int, int, int, int]]:
+    def _rows(self, since: int, counted: Counted, webhooks: Sequence[int]) -> Iterator[tuple[int, int, int, int, int]]:
         wider: Counted = {}
         for webhook in webhooks:
             for scope in self._wider(webhook):
                 sums = wider.setdefault(scope, {})
-                for number, times in self._leaving[webhook].items():
+                for number, times in counted[webhook].items():
                     sums[number] = sums.get(number, 0) + times
         for size in KEPT_S:
-            start = self._leaving_since // size * size
+            start = since // size * size
             for scope in (*webhooks, *wider):
-                for number, times in (self._leaving[scope] if scope > 0 else wider[scope]).items():
+                for number, times in (counted[scope] if scope > 0 else wider[scope]).items():
                     yield size, start, scope, number, times
 
     def _period(self) -> int:

@@ -52,9 +52,9 @@ def milliseconds(ms: float | None) -> str:
         return NOTHING
     if ms < 1:
         return "<1 ms"
-    if ms < 1000:
+    if ms < 999.5:
         return f"{ms:.0f} ms"
-    if ms < 60_000:
+    if ms < 59_950:
         return f"{ms / 1000:.1f} s"
     if ms < 7_200_000:
         return f"{ms / 60_000:.0f} min"
