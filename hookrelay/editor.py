@@ -97,8 +97,27 @@ class Editor:
         for made in stale:
             await self._store.change(webhooks.seal_anew, made.seq, self._text(made).sealed, keep=True)
         if stale:
-            is_scrubbed = await self._store.scrub(SCRUBBED_MOST)
-            self._log.info("secrets_sealed_anew", webhooks=len(stale), older_traces_removed=is_scrubbed)
+            self._log.info("secrets_sealed_anew", webhooks=len(stale))
+        await self._remove_traces()
+
+    async def _remove_traces(self) -> None:
+        """See to it that the store's files hold no secret in plain once there is a key, deleted webhooks' neither.
+
+        What was not done, for want of room or in a crash, is done at the next start.
+        """
+        has_plain = await self._store.read(webhooks.may_hold_plain)
+        if not self._seal.is_on:
+            if not has_plain:
+                await self._store.change(webhooks.note_plain, True, keep=True)
+        elif has_plain:
+            if await self._store.scrub(SCRUBBED_MOST):
+                await self._store.change(webhooks.note_plain, False, keep=True)
+            else:
+                self._log.warning(
+                    "plain_secrets_may_remain",
+                    detail="pages of the store may still hold secrets of before it had a key: there is no room to write"
+                    f" it anew, or it has over {SCRUBBED_MOST >> 30} GiB. Rotate the secrets that were made before",
+                )
 
     def policy(self) -> Policy:
         """Where deliveries may go just now."""

@@ -160,7 +160,9 @@ class Tally:
             webhooks = list(islice(counted, STEP))
             rows = list(self._rows(since, counted, webhooks))
             async with self._moving:
-                await self._store.change(tally.add, rows, keep=True)
+                # once the writer has it, it is written once, whatever becomes of us: it must not be counted again
+                with trio.move_on_after(PATIENCE_S, shield=True):
+                    await self._store.change(tally.add, rows, keep=True)
                 for webhook in webhooks:
                     del counted[webhook]
             if not counted:

@@ -175,12 +175,12 @@ class Store:
     async def scrub(self, largest: int) -> bool:
         """Leave nothing in the files of what was overwritten or deleted. For the start: nobody may read meanwhile.
 
-        False, and nothing is done, where the store has over `largest` bytes: it is written anew as a whole.
+        False where that could not be done: the store has over `largest` bytes, for it is written anew as a whole, or
+        there is no room for that. It is as it was then.
         """
         if self._inline or _size(self._opened.path) > largest:
             return self._inline
-        await self._in_thread(partial(_scrub, self._conn))
-        return True
+        return await self._in_thread(partial(_scrub, self._conn))
 
     async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
         """`job(connection, *args)` on a connection that can only read, in a thread."""
@@ -436,9 +436,13 @@ def _truncate(conn: apsw.Connection) -> None:
         conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
-def _scrub(conn: apsw.Connection) -> None:
-    conn.execute("VACUUM")
-    conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+def _scrub(conn: apsw.Connection) -> bool:
+    try:
+        conn.execute("VACUUM")
+        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
+        return False
+    return True
 
 
 def _size(path: str) -> int:

@@ -26,6 +26,11 @@ class Seal:
 
             self._ciphers = [AESGCM(key) for key in keys]
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there are keys."""
+        return bool(self._ids)
+
     def close(self, text: bytes, owner: str) -> bytes:
         """`text`, sealed for `owner` alone."""
         if not self._ciphers:

@@ -184,3 +184,13 @@ def remove(conn: apsw.Connection, seq: int, now_ms: int) -> None:
 
 def _text(definition: dict[str, Any]) -> str:
     return json.dumps(definition, sort_keys=True, separators=(",", ":"))
+
+
+def may_hold_plain(conn: apsw.Connection) -> bool:
+    """Whether pages of this store may still hold secrets that were not sealed, deleted ones among them."""
+    return bool(conn.execute("SELECT has_plain FROM store").get)
+
+
+def note_plain(conn: apsw.Connection, has_plain: bool) -> None:
+    """Whether they may from now on: said before the first is written, and unsaid after the last trace is gone."""
+    conn.execute("UPDATE store SET has_plain = ?", (int(has_plain),))

@@ -120,6 +120,40 @@ def test_what_stood_there_in_plain_is_sealed_at_the_next_start_and_gone_from_the
         house.close()
 
 
+def test_a_deleted_secret_of_a_killed_daemon_is_gone_once_there_is_a_key(tmp_path):
+    house = House(tmp_path)
+    try:
+        made = house.make()
+        house.ask("DELETE", f"/v1/webhooks/{made['id']}")
+        house.daemon.end(signal.SIGKILL)
+        assert any(trace in house.files() for trace in traces(made["secret"]))
+        house.seal_with(KEY)
+        house.daemon = Daemon(tmp_path, settings='store.key_file = "keys"\n').start()
+        assert_not_in(house.files(), made["secret"])
+        assert house.daemon.end() == 0
+        assert_not_in(house.files(), made["secret"])
+    finally:
+        house.close()
+
+
+def test_a_store_that_had_a_key_for_a_while_is_cleaned_again_after_it_was_without(tmp_path):
+    house = House(tmp_path)
+    try:
+        first = house.make()
+        house.restart(KEY)
+        assert_not_in(house.files(), first["secret"])
+        second = house.make()
+        house.ask("DELETE", f"/v1/webhooks/{first['id']}")
+        house.ask("DELETE", f"/v1/webhooks/{second['id']}")
+        house.restart()
+        third = house.make()
+        house.ask("DELETE", f"/v1/webhooks/{third['id']}")
+        house.restart(KEY)
+        assert_not_in(house.files(), first["secret"], second["secret"], third["secret"])
+    finally:
+        house.close()
+
+
 def test_a_key_is_rotated_by_putting_a_new_one_first_and_removed_after_a_start(house):
     made = house.make()
     house.restart(OTHER_KEY, KEY)
