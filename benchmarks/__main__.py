@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api")
+QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard")
 
 
 def main() -> None:

@@ -4,6 +4,9 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks import rig, throughput
@@ -29,9 +32,9 @@ def _beside_calls() -> None:
     beside: list[float] = []
     with rig.folder() as at, rig.nginx(at) as (port, status):
         for number in range(RUNS):
-            alone.append(throughput.run(at / f"a{number}", at, port, status, tls=False)[0])
+            alone.append(throughput.run(at / f"a{number}", at, port, status)[0])
             log = at / f"calls{number}"
-            rate, cpu_us = throughput.run(at / f"b{number}", at, port, status, tls=False, calls=(RATE, log))
+            rate, cpu_us = throughput.run(at / f"b{number}", at, port, status, beside=partial(_calls, log))
             beside.append(rate)
             print(
                 f"    alone {alone[-1]:,.0f}/s, beside {rate:,.0f}/s, {cpu_us:.0f} µs each; {log.read_text().strip()}"
@@ -40,6 +43,13 @@ def _beside_calls() -> None:
     print(
         f"  {RATE} calls/s: {without:,.0f} → {with_calls:,.0f} deliveries/s ({(with_calls / without - 1) * 100:+.1f} %)"
     )
+
+
+@contextmanager
+def _calls(log: Path, daemon: rig.Daemon) -> Iterator[None]:
+    command = [sys.executable, "-m", "benchmarks.call", str(daemon.at / "api.sock"), str(RATE), "0"]
+    with rig.process(command, rig.OTHER_CORE, log):
+        yield
 
 
 def _pages() -> None:

@@ -203,11 +203,12 @@ class Daemon:
 def write_files(at: Path, webhooks: str, extra: str = "") -> None:
     """A configuration with its store and sockets in `at`."""
     (at / "webhooks.d").mkdir(exist_ok=True)
+    listen = "" if "api.listen" in extra else f'api.listen = ["unix:{at}/api.sock"]'
     (at / "hookrelay.toml").write_text(
         f"""
 store.url = "sqlite:///{str(at / "hookrelay.db").lstrip("/")}"
 events.socket = "{at}/events.sock"
-api.listen = ["unix:{at}/api.sock"]
+{listen}
 egress.allow_http = true
 egress.allow = ["127.0.0.1/32", "::1/128", "localhost"]
 log.level = "warning"

@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from benchmarks import rig
@@ -38,30 +38,29 @@ def main() -> None:
 
 
 def run(
-    at: Path, shared: Path, port: int, status: int, *, tls: bool, calls: tuple[float, Path] | None = None
+    at: Path,
+    shared: Path,
+    port: int,
+    status: int,
+    *,
+    tls: bool = False,
+    extra: str = "",
+    beside: Callable[[rig.Daemon], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[float, float]:
-    """Deliveries a second, and CPU-µs each; `calls` of the API a second beside them, and where to tell of these."""
+    """Deliveries a second, and CPU-µs each; `beside` says what else goes on meanwhile, `extra` more of the settings."""
     at.mkdir()
     url = f"{'https' if tls else 'http'}://localhost:{port}/hook"
     rig.write_files(
         at,
         rig.webhook("bench", url, max_in_flight=CONNECTIONS),
-        f'egress.ca_file = "{shared / "ca.pem"}"' if tls else "",
+        extra + (f'egress.ca_file = "{shared / "ca.pem"}"' if tls else ""),
     )
     with rig.daemon(at) as daemon:
         _deliver(daemon, status, WARM_UP)
         cpu = daemon.cpu_s()
-        with nullcontext() if calls is None else _calls(daemon, *calls):
+        with beside(daemon):
             seconds = _deliver(daemon, status, EVENTS)
         return EVENTS / seconds, (daemon.cpu_s() - cpu) / EVENTS * 1e6
-
-
-@contextmanager
-def _calls(daemon: rig.Daemon, rate: float, log: Path) -> Iterator[None]:
-    """The API is called meanwhile."""
-    command = [sys.executable, "-m", "benchmarks.call", str(daemon.at / "api.sock"), str(rate), "0"]
-    with rig.process(command, rig.OTHER_CORE, log):
-        yield
 
 
 def _deliver(daemon: rig.Daemon, status: int, count: int) -> float:

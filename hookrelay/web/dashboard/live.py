@@ -5,6 +5,7 @@ All live pages together take a small part of the loop, however many there are: w
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from time import perf_counter
+from typing import NamedTuple
 
 import trio
 
@@ -27,6 +28,14 @@ Make = Callable[[], Awaitable[dict[str, str]]]
 """The page's parts by name, as HTML: each one element with an id."""
 
 
+class Made(NamedTuple):
+    """A page's parts as they were made, when, and of which version."""
+
+    at_s: float
+    version: Hashable
+    parts: dict[str, str]
+
+
 class Pacer:
     """Shares the time for live pages between them."""
 
@@ -34,15 +43,21 @@ class Pacer:
         self.open = 0
         self._turn = trio.Lock()
         self._free_s = 0.0
+        self._kept: dict[Hashable, Made] = {}
 
-    async def made(self, make: Make) -> dict[str, str]:
-        """What `make` gives, in its turn."""
+    async def made(self, key: Hashable, version: Version, make: Make, *, fresh_s: float) -> Made:
+        """What `make` gives, in its turn; or what it gave for a page with the same key within the last `fresh_s`."""
         async with self._turn:
-            await trio.sleep_until(self._free_s)
-            started = perf_counter()
-            parts = await make()
-            self._free_s = trio.current_time() + (perf_counter() - started) * (1 / SHARE - 1)
-        return parts
+            kept = self._kept.pop(key, None)
+            if kept is None or trio.current_time() - kept.at_s >= fresh_s:
+                await trio.sleep_until(self._free_s)
+                started = perf_counter()
+                kept = Made(trio.current_time(), version(), await make())
+                self._free_s = trio.current_time() + (perf_counter() - started) * (1 / SHARE - 1)
+            self._kept[key] = kept
+            if len(self._kept) > MOST:
+                del self._kept[next(iter(self._kept))]
+        return kept
 
 
 def follow(call: Call, pacer: Pacer, version: Version, make: Make, *, least_s: float = LEAST_S) -> Answer:
@@ -59,7 +74,10 @@ def follow(call: Call, pacer: Pacer, version: Version, make: Make, *, least_s: f
 
 
 async def _messages(call: Call, pacer: Pacer, version: Version, make: Make, least_s: float) -> AsyncIterator[bytes]:
-    stopping = call.request.scope["state"]["stopping"]
+    scope = call.request.scope
+    stopping = scope["state"]["stopping"]
+    # readers with the same rights see the same of the same page
+    key = (scope["path"], scope["query_string"], call.caller.tenant, call.caller.role)
     seen: Hashable = object()
     sent: dict[str, str] = {}
     quiet_s = 0.0
@@ -67,14 +85,14 @@ async def _messages(call: Call, pacer: Pacer, version: Version, make: Make, leas
     try:
         yield b"retry: 2000\n\n"
         while not stopping.is_set() and call.is_still_allowed():
-            now = version()
-            if now != seen:
-                seen, quiet_s = now, 0.0
+            if version() != seen:
+                quiet_s = 0.0
                 try:
-                    parts = await pacer.made(make)
+                    made = await pacer.made(key, version, make, fresh_s=least_s * 0.9)
                 except Refused:
                     return  # what it showed is gone
-                news = {name: html for name, html in parts.items() if sent.get(name) != html}
+                seen = made.version
+                news = {name: html for name, html in made.parts.items() if sent.get(name) != html}
                 if news:
                     sent |= news
                     yield message("".join(news.values()))
