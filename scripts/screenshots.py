@@ -89,6 +89,13 @@ def _furnish(house: Served, told: Told) -> dict[str, str]:
         return answer(200, b'{"ok": true}', "content-type: application/json", "server: nginx")
 
     told.says["/hooks/crm"] = fails_now_and_then
+
+    def wants_no_refunds(request: Request) -> bytes:
+        if b"payment.refunded" in request.body:
+            return answer(401, b'{"error": "signature does not match"}', "content-type: application/json")
+        return answer(200)
+
+    told.says["/payments"] = wants_no_refunds
     told.says["/legacy/in"] = answer(410)
     told.says["/mailer"] = lambda request: answer(204) if next(rolls) < 0.97 else answer(500, b"queue is full")
     ids = {}
@@ -98,8 +105,9 @@ def _furnish(house: Served, told: Told) -> dict[str, str]:
     for lines in _events():
         house.admin.post("/v1/events", lines, content_type="application/x-ndjson")
     wait_for(lambda: house.admin.get("/v1/status").json["in_flight"] == 0 and len(told.requests) > 1000, 60)
-    failing = house.admin.data(f"/v1/webhooks/{ids['/hooks/crm']}/deliveries?status=pending&response_code=503")
-    house.admin.post(f"/v1/deliveries/{failing[0]['id']}/retry")
+    refused = f"/v1/webhooks/{ids['/payments']}/deliveries?response_code=401&limit=250"
+    wait_for(lambda: all(row["attempt_count"] == 2 for row in house.admin.get(refused).json["data"]), 60)
+    failing = house.admin.get(refused).json["data"]
     _spread(house)
     return {"crm": ids["/hooks/crm"], "failed": failing[0]["id"]}
 
