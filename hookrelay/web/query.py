@@ -1,9 +1,10 @@
 """What stands behind the question mark: every parameter read by its kind, every mistake told at once."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -12,6 +13,8 @@ from hookrelay.rules.payload import is_event_type
 from hookrelay.rules.timestamp import to_utc
 from hookrelay.rules.wording import shown, unknown
 from hookrelay.units import parse_duration
+
+Row = TypeVar("Row")
 
 LIMIT_DEFAULT = 50
 LIMIT_MOST = 250
@@ -23,6 +26,11 @@ class Window(Struct, frozen=True):
 
     limit: int
     after: str | None
+
+    def cut(self, rows: Iterable[Row]) -> tuple[list[Row], bool]:
+        """As many of the rows as the page takes, and whether there are more."""
+        found = list(islice(rows, self.limit + 1))
+        return found[: self.limit], len(found) > self.limit
 
 
 class Query:

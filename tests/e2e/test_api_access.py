@@ -37,6 +37,9 @@ ALLOWED = {
     ("GET", "/v1/keys"): ADMIN,
     ("POST", "/v1/keys"): ADMIN,
     ("DELETE", "/v1/keys/{id}"): ADMIN,
+    ("GET", "/v1/portal-links"): ADMIN,
+    ("POST", "/v1/portal-links"): ADMIN,
+    ("DELETE", "/v1/portal-links/{id}"): ADMIN,
     ("GET", "/v1/status"): ADMIN,
     ("POST", "/-/reload"): ADMIN,
     ("GET", "/metrics"): set(ROLES),
@@ -71,6 +74,7 @@ def house(tmp_path_factory):
         "deliveries": pending,
         "events": event,
         "keys": owner.data("/v1/keys")[0]["id"],
+        "portal-links": owner.post("/v1/portal-links", {"role": "read"}).json["id"],
     }
     yield served
     with contextlib.closing(served.running):
@@ -100,8 +104,8 @@ def everything(served):
     """All that there is of the victim."""
     return [
         served.admin.get(f"/v1/{kind}?limit=250&tenant=victim").json
-        for kind in ("webhooks", "deliveries", "events", "keys")
-    ] + [served.admin.get(f"/v1/{kind}/{id}").json for kind, id in served.ids.items() if kind != "keys"]
+        for kind in ("webhooks", "deliveries", "events", "keys", "portal-links")
+    ] + [served.admin.get(f"/v1/{kind}/{served.ids[kind]}").json for kind in ("webhooks", "deliveries", "events")]
 
 
 # --- roles ------------------------------------------------------------------------------------------------------
@@ -119,7 +123,7 @@ def test_each_role_may_call_what_the_table_says_and_nothing_else(house, role):
         if path in ("/v1/status", "/-/reload"):
             assert status == 403, (method, path)  # of one tenant
         elif role in ALLOWED[method, path]:
-            assert status in (200, 202, 400, 404, 422), (method, path, said)
+            assert status in (200, 201, 202, 400, 404, 422), (method, path, said)
         else:
             assert status == 403, (method, path)
             assert json.loads(said)["code"] == "forbidden"
@@ -167,7 +171,7 @@ def test_no_route_shows_or_changes_anything_of_another_tenant(house, role):
             elif "{id}" in path or query == "?tenant=victim":
                 assert status in (403, 404), where
             else:
-                assert status in (200, 202, 400, 403, 422), where
+                assert status in (200, 201, 202, 400, 403, 422), where
             if path not in EVERYWHERE:
                 text = said.decode().replace(full, "")
                 assert not [secret for secret in secrets if secret in text], where
@@ -182,6 +186,8 @@ def test_naming_another_tenant_in_a_body_is_refused(house):
         ("/v1/events", {"type": "private.fact", "data": 1, "tenant": "victim"}),
         ("/v1/keys", {"tenant": "victim", "role": "admin"}),
         ("/v1/keys", {"tenant": "*", "role": "read"}),
+        ("/v1/portal-links", {"tenant": "victim"}),
+        ("/v1/portal-links", {"tenant": "*"}),
     ):
         assert is_problem(mallory.post(path, body), 403, "forbidden"), path
         assert is_problem(mallory.post(path + "?tenant=victim", body), 403, "forbidden"), path
@@ -198,7 +204,7 @@ def test_another_tenants_object_and_one_that_never_was_get_the_same_answer(house
     mallory = house.caller("mallory", "admin")
     for kind, id in house.ids.items():
         never = id[:-1] + ("0" if id[-1] != "0" else "1")
-        method = "DELETE" if kind == "keys" else "GET"
+        method = "DELETE" if kind in ("keys", "portal-links") else "GET"
         theirs, none = (mallory(method, f"/v1/{kind}/{each}") for each in (id, never))
         assert (theirs.status, theirs.body, theirs.headers) == (none.status, none.body, none.headers)
         assert theirs.status == 404

@@ -367,3 +367,19 @@ def test_the_dashboard_works(has_scripts, served, visitor, told):
     if has_scripts:
         page.get_by_role("link", name="Open this delivery").click()
     expect(page.locator("#outcome .state")).to_have_text("Succeeded")
+
+
+def test_going_back_through_searches_shows_whole_pages(served, visitor, told):
+    house = served()
+    for name in ("alpha", "beta"):
+        house.admin.make(told.url(f"/{name}"), tenant="acme")
+    page = visitor(house).sign_in(key(house))
+    for word in ("alpha", "beta"):
+        page.get_by_label("Search").fill(word)
+        expect(page.locator(".endpoints li")).to_have_count(1)
+        expect(page.locator(".endpoints li")).to_contain_text(word)
+        page.wait_for_url(f"**q={word}**")
+    page.go_back()
+    expect(page.locator(".endpoints li")).to_contain_text("alpha")
+    expect(page.get_by_role("heading", name="Webhooks")).to_be_visible()
+    expect(page.get_by_label("Search")).to_have_value("alpha")

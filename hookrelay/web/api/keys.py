@@ -1,5 +1,6 @@
 """`/v1/keys`: who may call over TCP."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import structs
@@ -25,13 +26,8 @@ async def collection(call: Call) -> Answer:
     query = call.query("limit", "cursor")
     window = query.window("keys")
     query.done()
-    found = []
-    for row in call.keys(window.after):
-        found.append(row)
-        if len(found) > window.limit:
-            break
-    rows = found[: window.limit]
-    return json_answer(listed([show(row) for row in rows], "keys", rows[-1].id if len(found) > window.limit else None))
+    rows, has_more = window.cut(call.keys(window.after))
+    return json_answer(listed([show(row) for row in rows], "keys", rows[-1].id if has_more else None))
 
 
 async def create(call: Call) -> Answer:
@@ -40,21 +36,16 @@ async def create(call: Call) -> Answer:
     values = await body.read_object(call.request)
     errors: list[FieldError] = []
     body.check_known(values, models.KeyWish.__struct_fields__, errors)
-    tenant, role, name = values.get("tenant", call.tenant()), values.get("role"), values.get("name", "")
-    if tenant is None:
-        errors.append(FieldError("tenant", 'is missing: a tenant such as "acme", or "*" for all of them'))
-    elif not isinstance(tenant, str) or (tenant != EVERYBODY and not is_tenant(tenant)):
-        what = shown(tenant) if isinstance(tenant, str) else got(tenant)
-        errors.append(FieldError("tenant", f'{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -, or "*" for all'))
+    tenant, role, name = wished_tenant(call, values, errors), values.get("role"), values.get("name", "")
     if role not in ROLES:
         what = "is missing" if "role" not in values else f"{shown(role)} is no role"
         errors.append(FieldError("role", f"{what}: write one of {', '.join(ROLES)}"))
     if not isinstance(name, str) or len(name) > _NAME_MOST:
         errors.append(FieldError("name", f'text of at most {_NAME_MOST} characters, such as "the booking app"'))
     body.refuse(errors)
-    call.check_key_tenant(str(tenant))
+    call.check_key_tenant(tenant)
     word: Any = role
-    row, text = await call.parts.keyring.make(call.parts.config().api.key_prefix, str(tenant), word, name)
+    row, text = await call.parts.keyring.make(call.parts.config().api.key_prefix, tenant, word, name)
     return json_answer(structs.replace(show(row), key=text), 201, {"location": f"/v1/keys/{row.id}"})
 
 
@@ -64,6 +55,17 @@ async def revoke(call: Call) -> Answer:
     await call.parts.keyring.revoke(call.key())
     call.parts.feed.tell_event()  # streams look whether their key still opens them
     return Answer(status=204)
+
+
+def wished_tenant(call: Call, values: Mapping[str, Any], errors: list[FieldError]) -> str:
+    """Whose the thing is that is to be made: a tenant, or `*` for all of them; a mistake is added to `errors`."""
+    tenant = values.get("tenant", call.tenant())
+    if tenant is None:
+        errors.append(FieldError("tenant", 'is missing: a tenant such as "acme", or "*" for all of them'))
+    elif not isinstance(tenant, str) or (tenant != EVERYBODY and not is_tenant(tenant)):
+        what = shown(tenant) if isinstance(tenant, str) else got(tenant)
+        errors.append(FieldError("tenant", f'{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -, or "*" for all'))
+    return str(tenant)
 
 
 def show(row: KeyRow) -> models.Key:

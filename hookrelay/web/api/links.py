@@ -6,16 +6,15 @@ from msgspec import structs
 
 from hookrelay.config.settings import Tcp
 from hookrelay.model import FieldError, Refused
-from hookrelay.rules.webhook import is_tenant
 from hookrelay.rules.webhook_texts import read_duration
 from hookrelay.rules.wording import got, shown
 from hookrelay.store.sessions import SessionRow
 from hookrelay.units import format_time
 from hookrelay.web import body
 from hookrelay.web.api import models
+from hookrelay.web.api.keys import wished_tenant
 from hookrelay.web.call import Call
 from hookrelay.web.http import Answer, json_answer
-from hookrelay.web.keyring import EVERYBODY
 from hookrelay.web.query import listed
 
 ROLES = ("manage", "read", "admin")
@@ -27,14 +26,8 @@ async def collection(call: Call) -> Answer:
     query = call.query("limit", "cursor")
     window = query.window("links")
     query.done()
-    found = []
-    for row in call.links(window.after):
-        found.append(row)
-        if len(found) > window.limit:
-            break
-    rows = found[: window.limit]
-    last = rows[-1].id if len(found) > window.limit else None
-    return json_answer(listed([show(row) for row in rows], "links", last))
+    rows, has_more = window.cut(call.links(window.after))
+    return json_answer(listed([show(row) for row in rows], "links", rows[-1].id if has_more else None))
 
 
 async def create(call: Call) -> Answer:
@@ -43,12 +36,7 @@ async def create(call: Call) -> Answer:
     values = await body.read_object(call.request)
     errors: list[FieldError] = []
     body.check_known(values, ("tenant", "role", "for"), errors)
-    tenant, role, lasts = values.get("tenant", call.tenant()), values.get("role", "manage"), values.get("for", "1h")
-    if tenant is None:
-        errors.append(FieldError("tenant", 'is missing: a tenant such as "acme", or "*" for all of them'))
-    elif not isinstance(tenant, str) or (tenant != EVERYBODY and not is_tenant(tenant)):
-        what = shown(tenant) if isinstance(tenant, str) else got(tenant)
-        errors.append(FieldError("tenant", f'{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -, or "*" for all'))
+    tenant, role, lasts = wished_tenant(call, values, errors), values.get("role", "manage"), values.get("for", "1h")
     if role not in ROLES:
         errors.append(FieldError("role", f"{shown(role)} is no role of a link: write one of {', '.join(ROLES)}"))
     lasts_s = 0.0
@@ -61,10 +49,10 @@ async def create(call: Call) -> Answer:
             what = shown(lasts) if isinstance(lasts, str) else got(lasts)
             errors.append(FieldError("for", f'{what} is not a duration from "1m" to "7d", such as "1h"'))
     body.refuse(errors)
-    call.check_key_tenant(str(tenant))
+    call.check_key_tenant(tenant)
     base = _base(call)
     word: Any = role
-    row, token = await call.parts.sessions.make_link(str(tenant), word, lasts_s)
+    row, token = await call.parts.sessions.make_link(tenant, word, lasts_s)
     return json_answer(structs.replace(show(row), url=f"{base}/dashboard/link/{token}"), 201)
 
 

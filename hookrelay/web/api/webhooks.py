@@ -36,14 +36,13 @@ async def collection(call: Call) -> Answer:
     status = query.word("status", ("active", "paused", "disabled"))
     text = (query.text("q") or "").lower()
     query.done()
-    found: list[InForce] = []
-    for webhook in call.webhooks(window.after):
-        if (status is None or webhook.status == status) and (not text or _mentions(webhook, text)):
-            found.append(webhook)
-            if len(found) > window.limit:
-                break
-    rows = found[: window.limit]
-    last = rows[-1].id if len(found) > window.limit else None
+    found = (
+        webhook
+        for webhook in call.webhooks(window.after)
+        if (status is None or webhook.status == status) and (not text or _mentions(webhook, text))
+    )
+    rows, has_more = window.cut(found)
+    last = rows[-1].id if has_more else None
     return json_answer(listed([_encoded(webhook) for webhook in rows], "webhooks", last))
 
 

@@ -70,8 +70,9 @@ class Visit(Call):
 
     @property
     def is_part(self) -> bool:
-        """Whether a script asks for a part of a page."""
-        return self.request.header(b"hx-request") == "true"
+        """Whether a script asks for a part of a page; going back it asks for the whole one."""
+        is_back = self.request.header(b"hx-history-restore-request") == "true"
+        return self.request.header(b"hx-request") == "true" and not is_back
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Answer:
         """A page, or a part of one."""
@@ -176,7 +177,7 @@ class Dashboard:
             reply = _refusal(visit, Refused("method_not_allowed", f"{shown(method)} does not exist here"))
             reply.headers.append((b"allow", ", ".join([*found, *(["HEAD"] if "GET" in found else [])]).encode()))
             return reply
-        check_origin(visit.request, is_change=method != "GET")
+        check_origin(visit.request, self._parts.config().api.public_url, is_change=method != "GET")
         answer, roles = view
         if roles is not None:
             if not visit.is_known:
@@ -229,13 +230,17 @@ def is_https(visit: Visit) -> bool:
     return said == "https" or public == f"https://{host}"
 
 
-def check_origin(request: Request, *, is_change: bool) -> None:
-    """Refused where a request comes from another site's page, or a change from none of ours (THREATS §3)."""
+def check_origin(request: Request, public_url: str | None, *, is_change: bool) -> None:
+    """Refused where a request comes from another site's page, or a change from none of ours (THREATS §3).
+
+    Ours is what `Host` names, and `api.public_url`: a proxy may have left the port out of the former.
+    """
     origin, site = request.header(b"origin"), request.header(b"sec-fetch-site")
     host = (request.header(b"host") or "").lower()
     if origin is not None:
         scheme, _, place = origin.lower().partition("://")
         is_ours = scheme in ("http", "https") and _plain(place, scheme) == _plain(host, scheme)
+        is_ours = is_ours or origin.lower() == public_url
     else:
         is_ours = not is_change or site == "same-origin"
     if not is_ours or (is_change and site not in (None, "same-origin")):

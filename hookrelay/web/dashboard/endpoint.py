@@ -60,7 +60,8 @@ async def live(visit: Visit) -> Answer:
         if now is None:
             return None
         waiting = visit.parts.waiting(now)
-        return visit.parts.tally.attempts(seq), waiting["pending"], waiting["held"], waiting["why"], now.updated_ms
+        standing = now.status, now.updated_ms, visit.parts.tally.attempts(seq)
+        return standing, waiting["pending"], waiting["held"], waiting["why"]
 
     async def make() -> dict[str, str]:
         webhook = visit.webhook()

@@ -25,6 +25,8 @@ PAGE = 25
 HOUR_S = 3600
 TYPES_MOST = 150
 """Event types that are offered one by one; of a larger catalogue the prefixes are, the rest is typed."""
+DESCRIPTION_MOST = 160
+"""Characters of a type's description beside its name."""
 STATUSES = ("active", "paused", "disabled")
 
 
@@ -38,12 +40,14 @@ async def collection(visit: Visit) -> Answer:
 
 async def live(visit: Visit) -> Answer:
     """GET: the same, as it changes"""
-    shown_now = _found(visit)[0]
+    shown_now = [webhook.seq for webhook in _found(visit)[0]]
 
     def version() -> object:
-        waiting = (visit.parts.waiting(webhook) for webhook in shown_now)
-        counts = [visit.parts.tally.attempts(webhook.seq) for webhook in shown_now]
-        return counts, [(each["pending"], each["held"]) for each in waiting], visit.parts.catalog().count(None)
+        catalog, counts = visit.parts.catalog(), visit.parts.tally.attempts
+        known = [catalog.by_seq[seq] for seq in shown_now if seq in catalog.by_seq]
+        waiting = [(each["pending"], each["held"]) for each in map(visit.parts.waiting, known)]
+        standing = [(webhook.status, webhook.updated_ms, counts(webhook.seq)) for webhook in known]
+        return standing, waiting, catalog.count(None)
 
     async def make() -> dict[str, str]:
         return {"webhooks": visit.html("part_webhooks.html", **await _listed(visit))}
@@ -278,11 +282,16 @@ def _tree(visit: Visit, chosen: Sequence[str]) -> tuple[list[Branch], list[str]]
         head, dot, _ = each.name.partition(".")
         groups.setdefault(head + ".*" if dot else "", []).append(each)
     is_short = len(catalogue) <= TYPES_MOST
-    branches, offered = [], {"*"}
+    branches: list[Branch] = []
+    offered = {"*"}
     for prefix, types in groups.items():
-        choices = [Choice(each.name, each.name, each.description, each.name in chosen) for each in types]
-        if not is_short and prefix:
+        choices = [
+            Choice(each.name, each.name, each.description[:DESCRIPTION_MOST], each.name in chosen) for each in types
+        ]
+        if not is_short:
             choices = []
+            if not prefix or len(branches) >= TYPES_MOST:
+                continue
         whole = Choice(prefix, prefix, _whole(len(types)), prefix in chosen)
         branches.append(Branch(whole if prefix else None, choices, len(types)))
         offered |= {prefix, *(choice.value for choice in choices)}

@@ -176,14 +176,17 @@
     if (between) between.open = event.target.value === "own";
   });
 
-  document.addEventListener("htmx:afterSwap", (event) => localise(event.detail.target.parentElement || document));
   document.addEventListener("htmx:afterSwap", () => {
+    localise(document);
     if (document.body.dataset.live && document.getElementById("webhooks")) {
       rest();
       document.body.dataset.live = `/dashboard/live${location.search}`;
       follow();
     }
   });
+
+  // going back to an earlier search brings a whole page, whose forms have not been looked at yet
+  document.addEventListener("htmx:historyRestore", () => localise(document));
 
   for (const zone of document.querySelectorAll("input[name=tz]")) zone.value = String(new Date().getTimezoneOffset());
   localise(document);
