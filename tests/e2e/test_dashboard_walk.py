@@ -383,3 +383,38 @@ def test_going_back_through_searches_shows_whole_pages(served, visitor, told):
     expect(page.locator(".endpoints li")).to_contain_text("alpha")
     expect(page.get_by_role("heading", name="Webhooks")).to_be_visible()
     expect(page.get_by_label("Search")).to_have_value("alpha")
+
+
+def test_a_link_opens_its_tenants_webhooks_once_and_no_one_elses(served, visitor, told):
+    house = served()
+    house.admin.make(told.url("/mine"), tenant="acme")
+    theirs = house.admin.make(told.url("/theirs"), tenant="other")
+    house.admin.post("/v1/events", {"type": "a.b", "tenant": "other", "data": 1})
+    told.wait_at("/theirs", 1)
+    link = house.admin.post("/v1/portal-links", {"tenant": "acme", "role": "manage", "for": "1h"}).json["url"]
+    someone = visitor(house)
+    someone.page.goto(link)
+    expect(someone.page.get_by_role("heading", name="Webhooks")).to_be_visible()
+    expect(someone.page.locator(".endpoints li")).to_have_count(1)
+    someone.expected = {404, 410}
+    delivery = house.admin.data("/v1/deliveries?tenant=other")[0]["id"]
+    for path in (f"/dashboard/webhooks/{theirs['id']}", f"/dashboard/deliveries/{delivery}"):
+        someone.page.goto(path)
+        expect(someone.page.get_by_role("heading", name="There is no such thing")).to_be_visible()
+    second = visitor(house)
+    second.expected = {410}
+    second.page.goto(link)
+    expect(second.page.get_by_role("heading", name="This link opens nothing any more")).to_be_visible()
+
+
+def test_a_click_on_another_sites_page_opens_a_link(served, visitor):
+    """The cookie is strict: the browser sends it only once a page of ours leads on."""
+    house = served()
+    link = house.admin.post("/v1/portal-links", {"tenant": "acme", "role": "read", "for": "1h"}).json["url"]
+    someone = visitor(house)
+    page = f'<!doctype html><title>Platform</title><link rel="icon" href="data:,"><a href="{link}">Webhooks</a>'
+    someone.context.route("http://platform.example/", lambda route: route.fulfill(body=page, content_type="text/html"))
+    someone.page.goto("http://platform.example/")
+    someone.page.get_by_role("link", name="Webhooks").click()
+    expect(someone.page.get_by_role("heading", name="No endpoint yet")).to_be_visible()
+    assert someone.page.url.endswith("/dashboard")
