@@ -37,6 +37,7 @@ def house(tmp_path_factory):
         "deliveries": served.admin.data("/v1/deliveries")[0]["id"],
         "events": event,
         "keys": served.admin.post("/v1/keys", {"tenant": "a", "role": "read"}).json["id"],
+        "portal-links": served.admin.post("/v1/portal-links", {"tenant": "a"}).json["id"],
     }
     yield served
     with contextlib.closing(served.running):

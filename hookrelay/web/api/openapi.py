@@ -291,7 +291,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         content: dict[str, Any] = {type: {"schema": schema} for type in types}
         if operation.name == "submitEvent":
             content["application/x-ndjson"] = {"schema": {}}
-        is_needed = operation.body in ("WebhookFields", "KeyWish", "LinkWish", "ReplayWish", "Submission")
+        is_needed = operation.body in ("WebhookFields", "KeyWish", "ReplayWish", "Submission")
         told["requestBody"] = {"required": is_needed, "content": content}
     return told
 
