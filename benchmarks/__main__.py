@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard")
+QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard", "retention")
 
 
 def main() -> None:

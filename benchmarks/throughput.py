@@ -46,8 +46,12 @@ def run(
     tls: bool = False,
     extra: str = "",
     beside: Callable[[rig.Daemon], AbstractContextManager[None]] = nullcontext,
+    prepare: Callable[[Path], None] | None = None,
 ) -> tuple[float, float]:
-    """Deliveries a second, and CPU-µs each; `beside` says what else goes on meanwhile, `extra` more of the settings."""
+    """Deliveries a second, and CPU-µs each; `beside` says what else goes on meanwhile, `extra` more of the settings.
+
+    `prepare` is called with the store's file before the daemon runs on it.
+    """
     at.mkdir()
     url = f"{'https' if tls else 'http'}://localhost:{port}/hook"
     rig.write_files(
@@ -55,6 +59,10 @@ def run(
         rig.webhook("bench", url, max_in_flight=CONNECTIONS),
         extra + (f'egress.ca_file = "{shared / "ca.pem"}"' if tls else ""),
     )
+    if prepare is not None:
+        with rig.daemon(at):
+            pass  # makes the store, and the webhook's row
+        prepare(at / "hookrelay.db")
     with rig.daemon(at) as daemon:
         _deliver(daemon, status, WARM_UP)
         cpu = daemon.cpu_s()

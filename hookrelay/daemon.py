@@ -45,6 +45,7 @@ from hookrelay.tally import Tally
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_time
+from hookrelay.upkeep import Limits, Upkeep
 from hookrelay.web.app import build
 from hookrelay.web.call import Parts
 from hookrelay.web.dashboard.door import Dashboard
@@ -91,6 +92,7 @@ class Daemon:
         self._keyring: Keyring
         self._sessions: Sessions
         self._tally: Tally
+        self._upkeep: Upkeep
         self._feed = Feed()
         self._policy = loaded.config.egress.policy
         self._started_at = time.time()
@@ -121,6 +123,7 @@ class Daemon:
                         root.start_soon(self._editor.run)
                         root.start_soon(self._keyring.run)
                         root.start_soon(self._tally.run)
+                        root.start_soon(self._upkeep.run, self._store.last_written_ms)
                         await self._relay(started)
                         root.cancel_scope.cancel()
                 finally:
@@ -153,6 +156,7 @@ class Daemon:
     async def _prepare(self) -> None:
         config, store = self._config, self._store
         self._tally = Tally(store, self._tenant_of, time.time)
+        self._upkeep = Upkeep(store, self._log, lambda: _kept(self._config), time.time)
         dialer = self._dialer = Dialer(vet=partial(_vet, config.egress.policy))
         _equip(dialer, None, config)
         outside = Outside(
@@ -418,6 +422,12 @@ def _keys(config: Config) -> Sequence[bytes]:
     """The keys that secrets are sealed with; none where they are kept open."""
     file = config.store.key_file
     return () if file is None else read_keys(file.read_bytes())
+
+
+def _kept(config: Config) -> Limits:
+    """How long what has ended is kept, and idempotency keys: never shorter than their events can be seen."""
+    retention_s = config.store.retention_s
+    return Limits(retention_s, max(config.events.idempotency_window_s, retention_s), config.store.max_size)
 
 
 def _now_ms() -> int:

@@ -452,10 +452,11 @@ def _first_at(conn: apsw.Connection, table: str, ms: int) -> int:
 
 def _deliveries_of(conn: apsw.Connection, event: int) -> tuple[int, int]:
     """The numbers of an event's deliveries (the second excluded): they are given out in the order of the events'."""
-    return _first_of(conn, event), _first_of(conn, event + 1)
+    return first_delivery_of(conn, event), first_delivery_of(conn, event + 1)
 
 
-def _first_of(conn: apsw.Connection, event: int) -> int:
+def first_delivery_of(conn: apsw.Connection, event: int) -> int:
+    """The number of the first delivery of an event or of a later one: found by halving, since both grow."""
     low, high = 0, (conn.execute(_LAST["delivery"]).get or 0) + 1
     while low < high:
         middle = (low + high) // 2

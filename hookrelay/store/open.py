@@ -84,6 +84,7 @@ def _last_written_ms(path: Path) -> int:
 def open_memory(now_ms: int) -> Opened:
     """A store that lives in memory: for tests."""
     writer = apsw.Connection(":memory:")
+    writer.pragma("auto_vacuum", "INCREMENTAL")
     migrate(writer, None, now_ms)
     return Opened(":memory:", _identity(writer), writer, None, None, None)
 

@@ -1,12 +1,14 @@
 """The dashboard's door: who comes in, from where, and what every page goes out with (THREATS §3)."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import trio
 
 from hookrelay import __version__
+from hookrelay.config.settings import Tcp
 from hookrelay.model import Refused
 from hookrelay.net.asgi import Receive, Scope, Send
 from hookrelay.rules.wording import shown
@@ -144,7 +146,9 @@ class Dashboard:
 
     async def run(self, stopping: trio.Event) -> None:
         """Make ready what all pages need, then do what pages ask for, until `stopping`."""
-        await trio.to_thread.run_sync(_warm_up)
+        if any(isinstance(place, Tcp) for place in self._parts.config().api.listen):
+            with suppress(OSError):  # without descriptors just now: what a page needs is read once it is asked for
+                await trio.to_thread.run_sync(_warm_up)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pulse.run, self._parts.metrics)
             await self.replays.run(stopping)

@@ -1,0 +1,144 @@
+"""Keeping the store small while the daemon runs: by age and by size, in small steps between which others write.
+
+Only what has ended is removed; what waits stays, however old it is. Time is taken from a clock that cannot jump: a wall
+clock that is set years ahead expires nothing (THREATS §4).
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import trio
+from msgspec import Struct
+
+from hookrelay.store import prune
+from hookrelay.store.db import Store
+from hookrelay.store.prune import Step
+from hookrelay.telemetry.logs import Logger
+
+FIRST_S = 5.0
+"""After the start: others have much to do then."""
+LOOK_S = 60.0
+STEP = 500
+"""Rows of one transaction: 3 to 5 ms."""
+SHARE = 0.1
+"""Of the writer's time: 1,000,000 deliveries take some minutes, and whoever else writes hardly notices."""
+FULL, ROOMY = 0.9, 0.85
+"""Over the first share of `store.max_size` what has ended goes, however new, until no more than the second is used."""
+PAGES = 200
+"""Pages that one step gives back to the disk."""
+SPARE_PAGES = 2000
+SPARE_SHARE = 0.1
+"""What is kept of free pages: the next events need them."""
+KEYS_S = 3600.0
+"""So often all idempotency keys are looked at."""
+REQUESTS_KEPT_S = 2 * 86400.0
+DOUBTFUL_S = 86400.0
+"""Where the clock is so far ahead of the newest event at the start, it may be wrong."""
+PATIENCE_S = 3600.0
+"""What is done then: nothing is removed for so long, in which somebody may set it right."""
+
+
+class Limits(Struct, frozen=True):
+    """What may be kept."""
+
+    retention_s: float
+    key_window_s: float
+    """Of idempotency keys."""
+    max_size: int
+    """Bytes."""
+
+
+class Prune(Protocol):
+    """One of `store.prune`'s steps."""
+
+    def __call__(self, conn: Any, above: int, before_ms: int, limit: int, /) -> Step:
+        """Remove what is old of the next `limit` rows above a key."""
+
+
+class Upkeep:
+    """Retention. `run` is its task."""
+
+    def __init__(self, store: Store, log: Logger, limits: Callable[[], Limits], wall: Callable[[], float]) -> None:
+        self._store = store
+        self._log = log
+        self._limits = limits
+        self._started_s = wall()
+        self._began_s = 0.0
+        self._keys_due_s = 0.0
+
+    async def run(self, newest_ms: int | None) -> None:
+        """Look every minute. Never returns. `newest_ms`: when the newest event of before the start was accepted."""
+        self._began_s = trio.current_time()
+        await trio.sleep(FIRST_S)
+        if newest_ms is not None and self._started_s - newest_ms / 1000 > DOUBTFUL_S:
+            self._log.warning(
+                "retention_waits",
+                hours=round((self._started_s - newest_ms / 1000) / 3600),
+                detail="the clock is over a day ahead of the newest event: nothing is removed for an hour, lest it be"
+                " wrong. Set it right and restart, or wait",
+            )
+            await trio.sleep(PATIENCE_S)
+        while True:
+            await self.look()
+            await trio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Remove what is too old, or too much, and give its room back."""
+        limits, now_ms = self._limits(), self._now_ms()
+        before_ms = now_ms - round(limits.retention_s * 1000)
+        removed = await self._remove(before_ms)
+        room = await self._store.read(prune.room)
+        if room.used > FULL * limits.max_size:
+            early = await self._remove(now_ms, until_used=ROOMY * limits.max_size)
+            if early:
+                self._log.warning(
+                    "pruned_early",
+                    deliveries=early,
+                    detail="the store was nearly full, so deliveries that have ended were removed before their time:"
+                    " raise store.max_size, or lower store.retention",
+                )
+        if trio.current_time() >= self._keys_due_s:
+            self._keys_due_s = trio.current_time() + KEYS_S
+            await self._walk(prune.keys, now_ms - round(limits.key_window_s * 1000), above=-1)
+            await self._store.change(prune.webhooks, before_ms, now_ms - round(REQUESTS_KEPT_S * 1000), keep=True)
+        if removed:
+            self._log.info("pruned", deliveries=removed)
+        await self._give_back()
+
+    async def _remove(self, before_ms: int, until_used: float | None = None) -> int:
+        """Deliveries that ended before, then the events that have none left; how many deliveries."""
+        removed = await self._walk(prune.deliveries, before_ms, until_used=until_used)
+        if removed or until_used is None:
+            await self._walk(prune.events, before_ms)
+        return removed
+
+    async def _walk(self, step: Prune, before_ms: int, *, above: int = 0, until_used: float | None = None) -> int:
+        removed, at = 0, above
+        while True:
+            started_s = trio.current_time()
+            done: Step = await self._store.change(step, at, before_ms, STEP, keep=True)
+            removed += done.removed
+            if done.at is None:
+                return removed
+            at = done.at
+            await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
+            if until_used is not None and (await self._store.read(prune.room)).used <= until_used:
+                return removed
+
+    async def _give_back(self) -> None:
+        before = None
+        while True:
+            room = await self._store.read(prune.room)
+            if before is not None and room.free >= before:
+                return  # it was made without room to shrink in
+            before = room.free
+            spare = max(SPARE_PAGES, round(SPARE_SHARE * (room.used + room.free) / room.page))
+            if room.free <= spare * room.page:
+                return
+            started_s = trio.current_time()
+            await self._store.change(prune.give_back, PAGES, keep=True)
+            await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
+
+    def _now_ms(self) -> int:
+        """The wall clock of the start, and the time since: not what it was set to meanwhile."""
+        return round((self._started_s + trio.current_time() - self._began_s) * 1000)
