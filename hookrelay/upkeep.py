@@ -20,8 +20,8 @@ FIRST_S = 5.0
 LOOK_S = 60.0
 STEP = 500
 """Rows of one transaction: 3 to 5 ms."""
-SHARE = 0.1
-"""Of the writer's time: 1,000,000 deliveries take some minutes, and whoever else writes hardly notices."""
+SHARE = 0.5
+"""Of the time, waiting for the turn to write included: on a busy store that is most of a step's."""
 FULL, ROOMY = 0.9, 0.85
 """Over the first share of `store.max_size` what has ended goes, however new, until no more than the second is used."""
 PAGES = 200
