@@ -88,3 +88,22 @@ def test_hostile_text_shows_as_text(kind, served, visitor, told):
         seen(page)
     page.goto(f"/dashboard/{json.dumps(text[:300])[1:-1]}")
     seen(page)
+
+
+def test_a_page_stays_small_whatever_many_attempts_came_to(served, visitor, told):
+    house = served()
+    told.says["/hooks"] = answer(500, b"\"'<>" * 1000, *[f"x-h{number}: {'<v>' * 100}" for number in range(40)])
+    house.admin.make(told.url("/hooks"), tenant="acme", retry=["24h"])
+    house.admin.post("/v1/events", {"type": "a.b", "tenant": "acme", "data": "\"<&>'" * 40_000})
+    told.wait_at("/hooks", 1)
+    path = f"/v1/deliveries/{house.admin.data('/v1/deliveries')[0]['id']}"
+    for number in range(1, 60):
+        wait_for(lambda number=number: house.admin.get(path).json["attempt_count"] == number)
+        assert house.admin.post(f"{path}/retry").status == 202
+    wait_for(lambda: house.admin.get(path).json["attempt_count"] == 60)
+    page = visitor(house).sign_in(house.admin.key_for("acme", "read").key)
+    for query in ("", "?attempt=2", "?attempt=30"):
+        page.goto(path.replace("/v1", "/dashboard") + query)
+        seen(page)
+        if query:
+            expect(page.locator("#attempts")).to_contain_text(f"Attempt {query.partition('=')[2]}: HTTP 500")

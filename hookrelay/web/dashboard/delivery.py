@@ -19,12 +19,12 @@ from hookrelay.web.http import Answer
 
 PAYLOAD_BUDGET = 14_000
 """Bytes of HTML that each form of a payload takes on the page; all of it has an address of its own."""
-NEWEST_BUDGET = 8_000
-OTHER_BUDGET = 2_500
+NEWEST_BUDGET = 7_000
+OTHER_BUDGET = 2_000
 """The same for what an attempt's receiver answered, and for its header fields."""
 IN_FULL = 4
 """Attempts that are shown with all they came to; others are when they are asked for."""
-SHOWN_MOST = 100
+SHOWN_MOST = 50
 CURL_MOST = 6_000
 """Bytes of a body that a command line holds; a longer one is read from a file."""
 STEP_NAMES = {
@@ -144,7 +144,8 @@ async def _changing(
     assert not isinstance(delivery.attempts, msgspec.UnsetType)  # noqa: S101 -- `whole` sets it
     webhook = visit.parts.catalog().by_seq.get(row.webhook)
     asked = visit.request.parameter("attempt") or ""
-    pairs = list(zip(delivery.attempts, attempts, strict=True))[-SHOWN_MOST:]
+    every = list(zip(delivery.attempts, attempts, strict=True))
+    pairs = [pair for pair in every[:-SHOWN_MOST] if asked == str(pair[0].number)] + every[-SHOWN_MOST:]
     shown = []
     for place, (attempt, kept) in enumerate(reversed(pairs)):
         is_full = place < IN_FULL or asked == str(attempt.number)
