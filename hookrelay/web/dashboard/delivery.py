@@ -70,12 +70,14 @@ async def page(visit: Visit) -> Answer:
     """GET: everything about one delivery"""
     row, event, data, attempts = await visit.delivery()
     values = await _changing(visit, row, event, data, attempts)
+    asked = visit.request.parameter("attempt") or ""
+    more = f"?attempt={asked}" if asked.isascii() and asked.isdigit() else ""
     return visit.page(
         "delivery.html",
         **values,
         **_payload(visit, row, event, data),
         said=SAID.get(visit.request.parameter("said") or "", ""),
-        live=f"/dashboard/deliveries/{visit.request.id}/live",
+        live=f"/dashboard/deliveries/{visit.request.id}/live{more}",
     )
 
 
