@@ -1,6 +1,6 @@
 """Lists of deliveries, as they are asked for by form."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -95,7 +95,7 @@ def _wanted(given: dict[str, str], now_ms: int) -> tuple[Wanted, list[str]]:
     if type and not is_event_type(type):
         wrong.append("The type is not that of any event: write one such as booking.created.")
         type = ""
-    if code and not (code.isascii() and code.isdigit() and 100 <= int(code[:4]) <= 599):
+    if code and not (code.isascii() and code.isdigit() and len(code) == 3 and 100 <= int(code) <= 599):
         wrong.append("The code is no HTTP status: write a number from 100 to 599.")
         code = ""
     since_ms = until_ms = None
@@ -126,9 +126,14 @@ def _wanted(given: dict[str, str], now_ms: int) -> tuple[Wanted, list[str]]:
 
 
 def local_ms(text: str, zone: str) -> int:
-    """Unix milliseconds of a form's local time; `zone` is how many minutes it is behind UTC, as scripts say it."""
-    minutes = int(zone) if zone.removeprefix("-").isdigit() and len(zone) < 5 else 0
+    """Unix milliseconds of a form's local time; `zone` is how many minutes it is behind UTC, as scripts say it.
+
+    ValueError where it is no time, or one that no clock of ours will ever show.
+    """
+    minutes = int(zone) if zone.isascii() and zone.removeprefix("-").isdigit() and len(zone) < 5 else 0
     moment = datetime.fromisoformat(text)
-    if moment.tzinfo is not None:
-        return round(moment.timestamp() * 1000)
-    return round((datetime.fromisoformat(text + "+00:00") + timedelta(minutes=minutes)).timestamp() * 1000)
+    if not 1970 <= moment.year < 9999:
+        raise ValueError(f"{text} is out of range")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC) + timedelta(minutes=minutes)
+    return round(moment.timestamp() * 1000)
