@@ -1,10 +1,11 @@
 """Who gets into the dashboard, by which way, and what the door refuses (THREATS §3)."""
 
 import json
+import random
 import re
 import time
 from http.client import HTTPConnection
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from api_rig import over_unix, serve
@@ -439,3 +440,49 @@ def test_a_body_is_saved_as_it_was_sent_and_never_taken_for_a_page(house, told):
     assert len(page.body) < 100_000
     assert b"of which the beginning is shown" in page.body
     assert json.loads(saved.body)["data"] == data
+
+
+ODD = (
+    *("", "0", "-1", "1e9", "9" * 30, "٣٣٣", "\x00", "é" * 50, "a" * 3000, "*", "*.x", "..", "\\", "%", "null", "[]"),
+    *("2026-02-26T10:00", "0001-01-01T00:00", "9999-12-31T23:59", "2026-02-26T10:00+99:99", "24h", "own", "failed"),
+    *("exponential(1,", "a: b\nc", "Host: x", "\u202e", "-99999", "https://[::1", "https://ex ample", "on", "discard"),
+    *("Z2Fy", "ZGVsaXZlcmllczo5OTk5OTk5OTk5OTk5OTk5OTk5"),
+)
+FIELDS = (
+    *(
+        "q",
+        "status",
+        "cursor",
+        "tenant",
+        "said",
+        "span",
+        "type",
+        "code",
+        "time",
+        "from",
+        "to",
+        "tz",
+        "attempt",
+        "window",
+    ),
+    *("until", "replay", "next", "url", "events", "more_events", "rate_limit", "max_in_flight", "timeout", "retry"),
+    *("headers", "tag", "overlap", "held", "request"),
+)
+
+
+def test_no_page_has_a_fault_whatever_it_is_asked(served, told):
+    house = served()
+    luck = random.Random(5)  # noqa: S311 -- the same each time
+    webhook = house.admin.make(told.url("/hooks"), tenant="acme")["id"]
+    house.admin.post("/v1/events", {"type": "a.b", "tenant": "acme", "data": 1})
+    told.wait_at("/hooks", 1)
+    delivery = house.admin.data("/v1/deliveries")[0]["id"]
+    browser = Browser(house.port).sign_in(house.admin.key_for("*", "admin").key)
+    routes = [(path, method) for path, method in EVERY if not path.endswith(("live", "sign-out", "delete"))]
+    for path, method in luck.choices(routes, k=500):
+        id = delivery if "/deliveries/" in path else webhook
+        full = path.replace("{id}", id if luck.random() < 0.9 else quote(luck.choice(ODD), safe=""))
+        fields = [(luck.choice(FIELDS), luck.choice(ODD)) for _ in range(luck.randint(0, 4))]
+        reply = browser.get(f"{full}?{urlencode(fields)}") if method == "GET" else browser.post(full, fields)
+        assert reply.status < 500, (method, full, fields, reply.body)
+    assert "request_failed" not in house.running.log()
