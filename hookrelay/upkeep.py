@@ -29,8 +29,10 @@ PAGES = 200
 SPARE_PAGES = 2000
 SPARE_SHARE = 0.1
 """What is kept of free pages: the next events need them."""
-KEYS_S = 3600.0
-"""So often all idempotency keys are looked at."""
+HOUR_S = 3600.0
+"""So often all is looked through from its beginning, idempotency keys too: what waited may have ended."""
+FRESH_S = 600.0
+"""What ended so lately stays also where the store is full."""
 REQUESTS_KEPT_S = 2 * 86400.0
 DOUBTFUL_S = 86400.0
 """Where the clock is so far ahead of the newest event at the start, it may be wrong."""
@@ -64,7 +66,9 @@ class Upkeep:
         self._limits = limits
         self._started_s = wall()
         self._began_s = 0.0
-        self._keys_due_s = 0.0
+        self._hour_s = 0.0
+        self._reached: dict[Prune, int] = {}
+        """How far each kind has been looked through since the hour began: what was left there waits."""
 
     async def run(self, newest_ms: int | None) -> None:
         """Look every minute. Never returns. `newest_ms`: when the newest event of before the start was accepted."""
@@ -86,10 +90,15 @@ class Upkeep:
         """Remove what is too old, or too much, and give its room back."""
         limits, now_ms = self._limits(), self._now_ms()
         before_ms = now_ms - round(limits.retention_s * 1000)
+        is_hour = trio.current_time() >= self._hour_s
+        if is_hour:
+            self._hour_s = trio.current_time() + HOUR_S
+            self._reached.clear()
         removed = await self._remove(before_ms)
         room = await self._store.read(prune.room)
         if room.used > FULL * limits.max_size:
-            early = await self._remove(now_ms, until_used=ROOMY * limits.max_size)
+            self._reached.clear()
+            early = await self._remove(now_ms - round(FRESH_S * 1000), until_used=ROOMY * limits.max_size)
             if early:
                 self._log.warning(
                     "pruned_early",
@@ -97,9 +106,8 @@ class Upkeep:
                     detail="the store was nearly full, so deliveries that have ended were removed before their time:"
                     " raise store.max_size, or lower store.retention",
                 )
-        if trio.current_time() >= self._keys_due_s:
-            self._keys_due_s = trio.current_time() + KEYS_S
-            await self._walk(prune.keys, now_ms - round(limits.key_window_s * 1000), above=-1)
+        if is_hour:
+            await self._walk(prune.keys, now_ms - round(limits.key_window_s * 1000))
             await self._store.change(prune.webhooks, before_ms, now_ms - round(REQUESTS_KEPT_S * 1000), keep=True)
         if removed:
             self._log.info("pruned", deliveries=removed)
@@ -112,15 +120,16 @@ class Upkeep:
             await self._walk(prune.events, before_ms)
         return removed
 
-    async def _walk(self, step: Prune, before_ms: int, *, above: int = 0, until_used: float | None = None) -> int:
-        removed, at = 0, above
+    async def _walk(self, step: Prune, before_ms: int, *, until_used: float | None = None) -> int:
+        removed = 0
         while True:
             started_s = trio.current_time()
+            at = self._reached.get(step, -1)
             done: Step = await self._store.change(step, at, before_ms, STEP, keep=True)
             removed += done.removed
             if done.at is None:
                 return removed
-            at = done.at
+            self._reached[step] = done.at
             await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
             if until_used is not None and (await self._store.read(prune.room)).used <= until_used:
                 return removed
