@@ -18,7 +18,7 @@ demo: venv ## watch events being delivered: no configuration, no network
 	@$(BIN)/hookrelay demo $(DEMO_ARGS)
 
 test: dev tests/node/node_modules/.package-lock.json ## run all tests; PYTEST_ARGS="-k lane" for some
-	@scripts/setup chromium curl nc promtool
+	@scripts/setup chromium curl nc promtool systemd-analyze systemd-socket-activate
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 screenshots: dev ## draw the pictures of docs/images anew

@@ -1,12 +1,13 @@
 """The supervisor: builds the parts, starts, reloads, drains. The nesting of its nurseries is the order of its end."""
 
 import gc
+import os
 import resource
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
 from hookrelay.model import ConfigError, ConfigMistake, Refused, Webhook
-from hookrelay.net import lines, listen, serve, trust
+from hookrelay.net import lines, listen, serve, systemd, trust
 from hookrelay.net.dial import Dialer, Origin
 from hookrelay.net.resolve import Address, Resolver
 from hookrelay.net.trust import Trusts
@@ -66,6 +67,8 @@ DESCRIPTORS_KEPT = 600
 SWITCH_INTERVAL_S = 0.0005
 """How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
 DISABLED_SHOWN = 20
+STUCK_S = 20.0
+"""A batch that has been under way for so long has the watchdog end the daemon: its restart loses nothing."""
 BEHIND_SHOWN = 10
 """Webhooks that `/v1/status` names."""
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -75,11 +78,14 @@ GC_THRESHOLDS = (20_000, 20, 20)
 class Daemon:
     """One daemon over one store. `run` is all it does."""
 
-    def __init__(self, loaded: Loaded, reread: Callable[[], Loaded], log: logs.Logger) -> None:
+    def __init__(
+        self, loaded: Loaded, reread: Callable[[], Loaded], log: logs.Logger, manager: systemd.Manager
+    ) -> None:
         self._config = loaded.config
         self._files_say = loaded.webhooks
         self._reread = reread
         self._log = log
+        self._manager = manager
         self._metrics = Metrics()
         self._stopping = trio.Event()
         self._is_ready = False
@@ -124,6 +130,7 @@ class Daemon:
                         root.start_soon(self._keyring.run)
                         root.start_soon(self._tally.run)
                         root.start_soon(self._upkeep.run, self._store.last_written_ms)
+                        root.start_soon(systemd.watch, self._manager, self._answers, self._status)
                         await self._relay(started)
                         root.cancel_scope.cancel()
                 finally:
@@ -140,6 +147,7 @@ class Daemon:
                 self._doors_scope = doors.cancel_scope
                 await self._open_doors(doors)
                 self._is_ready = True
+                self._manager.notifier.ready(self._status())
                 self._log.info(
                     "ready",
                     version=__version__,
@@ -151,6 +159,7 @@ class Daemon:
                 )
                 await self._stopping.wait()
                 self._is_ready = False
+                self._manager.notifier.stopping("stopping: attempts in flight end first")
             self._dispatcher.stop(DRAIN_S)
 
     async def _prepare(self) -> None:
@@ -229,8 +238,13 @@ class Daemon:
         ]
 
     async def _open_doors(self, doors: trio.Nursery) -> None:
-        events = self._config.events
-        listener = listen.open_unix(events.socket, events.mode, events.group)
+        events, places = self._config.events, self._config.api.listen
+        handed_in = systemd.adopt(
+            self._manager.handed_in,
+            events.socket,
+            [place.path if isinstance(place, Unix) else (place.host, place.port) for place in places],
+        )
+        listener = handed_in.events or listen.open_unix(events.socket, events.mode, events.group)
         await doors.start(
             partial(
                 lines.serve,
@@ -241,8 +255,11 @@ class Daemon:
                 limits=lambda: lines.Limits(line=self._ingest.limits.max_size),
             )
         )
-        listeners: list[listen.Listener] = []
-        for place in self._config.api.listen:
+        listeners = list(handed_in.api)
+        held = {(each.path or each.socket.getsockname()[:2]) for each in listeners}
+        for place in places:
+            if (place.path if isinstance(place, Unix) else (place.host, place.port)) in held:
+                continue
             if isinstance(place, Unix):
                 listeners.append(listen.open_unix(place.path, self._config.api.mode))
             else:
@@ -330,6 +347,24 @@ class Daemon:
             "until": None if until_ms is None or until_ms >= BLOCKED_MS else format_time(until_ms),
         }
 
+    async def _answers(self) -> bool:
+        """For the watchdog."""
+        return await self._store.answers(STUCK_S)
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        if self._stopping.is_set():
+            return f"stopping: {self._metrics.in_flight} attempts in flight"
+        if self._store.trouble is not None:
+            return f"cannot write the store: {self._store.trouble.detail}"
+        counts = _by_status(self._registry.catalog.by_seq.values())
+        webhooks = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
+        refused = "" if self._metrics.reload_successful else "the last reload was refused (see the journal); "
+        return (
+            f"{refused}webhooks: {webhooks}; deliveries: {self._dispatcher.pending()} pending,"
+            f" {self._dispatcher.held()} held, {self._metrics.in_flight} in flight"
+        )
+
     def _tenant_of(self, seq: int) -> str | None:
         webhook = self._registry.catalog.by_seq.get(seq)
         return None if webhook is None else webhook.tenant
@@ -362,7 +397,11 @@ class Daemon:
         The mistakes, as pairs of place and detail.
         """
         async with self._reloading:
-            return await self._reload()
+            self._manager.notifier.reloading()
+            try:
+                return await self._reload()
+            finally:
+                self._manager.notifier.ready(self._status())
 
     async def _reload(self) -> list[tuple[str, str]]:
         try:
@@ -536,12 +575,13 @@ def load_whole(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     return loaded
 
 
-def serve_files(path: Path | None, environ: Mapping[str, str], *, accept_loss: bool = False) -> None:
+def serve_files(path: Path | None, environ: MutableMapping[str, str], *, accept_loss: bool = False) -> None:
     """Run a daemon on what the files and the environment say, until it is told to stop.
 
     Raises ConfigError, and what `store.open.open_file` and `net.listen` raise; each says what to do.
     """
+    manager = systemd.manager(environ, os.getpid())
     loaded = load_whole(path, environ)
     log = logs.configure(loaded.config.log.level, loaded.config.log.format)
-    daemon = Daemon(loaded, partial(load_whole, path, environ), log)
+    daemon = Daemon(loaded, partial(load_whole, path, environ), log, manager)
     trio.run(partial(daemon.run, accept_loss=accept_loss))

@@ -35,17 +35,17 @@ class CannotListen(Exception):
 
 
 class Listener(trio.abc.Listener[trio.SocketStream]):
-    """A listening socket that owns its descriptor and, where it is a Unix one, its file.
+    """A listening socket that owns its descriptor and, where it is a Unix one, its file, unless told otherwise.
 
     To be closed inside trio: tasks that wait for it get `trio.ClosedResourceError`.
     """
 
-    def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
+    def __init__(self, sock: socket.socket, path: Path | None = None, *, owns_file: bool = True) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.path = path
         """None for TCP."""
-        self._identity = _identity(path) if path is not None else None
+        self._identity = _identity(path) if path is not None and owns_file else None
         self._is_closed = False
 
     @property

@@ -112,6 +112,7 @@ class Store:
         self._rate = 0.0
         self._waiting_rows = 0
         self._wal_bytes = 0
+        self._batch_began: float | None = None
         self._writer = Worker()
         self._readers = [Worker() for _ in range(READERS)]
         self._workers = (self._writer, *self._readers)
@@ -194,6 +195,12 @@ class Store:
             finally:
                 self._readers.append(reader)
 
+    async def answers(self, patience_s: float) -> bool:
+        """Whether it can be read, and no batch has been under way for longer than `patience_s`."""
+        await self.read(_look)
+        began = self._batch_began
+        return began is None or trio.current_time() - began < patience_s
+
     def _read(self, reader: Worker, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
         conn = self._reader_conns.get(reader)
         if conn is None:
@@ -274,7 +281,9 @@ class Store:
 
     async def _write_batch(self, batch: list[_Request]) -> None:
         started = time.perf_counter()
+        self._batch_began = trio.current_time()
         answers = await self._in_thread(partial(self._commit, batch))
+        self._batch_began = None
         self.stats.commit_seconds(time.perf_counter() - started)
         again: list[_Request] = []
         trouble: LocalTrouble | None = None
@@ -393,6 +402,10 @@ def _call_each(conn: apsw.Connection, rows: Sequence[tuple[Callable[..., Any], t
 def _probe(conn: apsw.Connection, rows: Sequence[None]) -> list[None]:
     """Nothing to write but the commit's own count: shows whether writing works again."""
     return [None] * len(rows)
+
+
+def _look(conn: apsw.Connection) -> None:
+    conn.execute("SELECT commits FROM store").get  # noqa: B018 -- what it says does not matter
 
 
 def _ignore(answer: object) -> None:

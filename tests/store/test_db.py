@@ -1,5 +1,6 @@
 """The writer: groups commits, tells everybody their own answer, and writes nothing half."""
 
+import threading
 from pathlib import Path
 
 import apsw
@@ -289,3 +290,22 @@ def made_request(store: Store):
     from hookrelay.store.db import _Request
 
     return _Request(events.insert, [entry(store)], lambda answer: None, keep=False)
+
+
+async def test_a_store_answers_unless_a_batch_is_stuck(tmp_path):
+    def stick(conn: apsw.Connection) -> None:
+        let_go.wait(10)
+
+    let_go = threading.Event()
+    made = Store(opened(tmp_path / "h.db"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made.run)
+        assert await made.answers(0.02)
+        nursery.start_soon(made.change, stick)
+        await trio.sleep(0.05)
+        assert not await made.answers(0.02)
+        assert await made.answers(20)
+        let_go.set()
+        await made.change(lambda conn: None)
+        assert await made.answers(0.02)
+        made.close()
