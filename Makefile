@@ -9,7 +9,7 @@ PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --stri
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test screenshots lint format bench bench-setup venv dev lock clean
+.PHONY: help demo test references screenshots lint format bench bench-setup venv dev lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -20,6 +20,9 @@ demo: venv ## watch events being delivered: no configuration, no network
 test: dev tests/node/node_modules/.package-lock.json ## run all tests; PYTEST_ARGS="-k lane" for some
 	@scripts/setup chromium curl nc promtool systemd-analyze systemd-socket-activate
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+references: dev ## write what is made from the settings' definitions: config/, docs/configuration.md
+	@$(BIN)/python scripts/references.py
 
 screenshots: dev ## draw the pictures of docs/images anew
 	@scripts/setup chromium

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from msgspec import structs
 
 from hookrelay import __version__
+from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
 from hookrelay.deliver import Outside
@@ -280,6 +280,7 @@ class Daemon:
             config=lambda: self._config,
             is_ready=lambda: self._is_ready and self._store.trouble is None,
             reload=self.reload,
+            preview=self.preview,
             health=self._health,
             waiting=self._waiting,
             backlog=self._dispatcher.backlog,
@@ -403,6 +404,15 @@ class Daemon:
             finally:
                 self._manager.notifier.ready(self._status())
 
+    async def preview(self) -> tuple[list[tuple[str, str]], list[Change]]:
+        """What `reload` would say and change just now. Nothing is changed."""
+        try:
+            loaded = await trio.to_thread.run_sync(self._reread)
+        except ConfigError as error:
+            return [_place_and_detail(mistake) for mistake in error.mistakes], []
+        in_force = [each for each in self._registry.catalog.by_seq.values() if each.source.startswith("file:")]
+        return [], changes(self._config, loaded.config, in_force, loaded.webhooks)
+
     async def _reload(self) -> list[tuple[str, str]]:
         try:
             loaded = await trio.to_thread.run_sync(self._reread)
@@ -424,8 +434,8 @@ class Daemon:
             self._metrics.reload_successful = False
             return [("store.url", refused.detail)]
         self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
-        before, fixed = self._config, _needing_restart(self._config, loaded.config)
-        self._config = _with_fixed(loaded.config, before)
+        before, fixed = self._config, needing_restart(self._config, loaded.config)
+        self._config = keep_fixed(loaded.config, before)
         self._ingest.limits = _ingest_limits(self._config)
         self._policy = self._config.egress.policy
         if (before.egress, before.delivery) != (self._config.egress, self._config.delivery):
@@ -522,32 +532,6 @@ def _ingest_limits(config: Config) -> IngestLimits:
         if event_type.schema is not None
     }
     return IngestLimits(events.max_size, window_s, known, validators)
-
-
-_FIXED: Mapping[str, Callable[[Config], object]] = {
-    "store.url": lambda config: config.store.path,
-    "store.max_size": lambda config: config.store.max_size,
-    "events.socket": lambda config: config.events.socket,
-    "events.mode": lambda config: config.events.mode,
-    "events.group": lambda config: config.events.group,
-    "api.listen": lambda config: config.api.listen,
-    "api.mode": lambda config: config.api.mode,
-    "store.key_file": lambda config: config.store.key_file,
-}
-
-
-def _needing_restart(old: Config, new: Config) -> list[str]:
-    return [key for key, value in _FIXED.items() if value(old) != value(new)]
-
-
-def _with_fixed(new: Config, old: Config) -> Config:
-    """The new settings with those that only a restart can change as they are."""
-    return structs.replace(
-        new,
-        store=structs.replace(new.store, path=old.store.path, max_size=old.store.max_size, key_file=old.store.key_file),
-        events=structs.replace(new.events, socket=old.events.socket, mode=old.events.mode, group=old.events.group),
-        api=structs.replace(new.api, listen=old.api.listen, mode=old.api.mode),
-    )
 
 
 def _raise_descriptor_limit() -> None:

@@ -1,16 +1,17 @@
 """`hookrelay check`: is the configuration right, and what is it once defaults and environment are in?"""
 
+import json
 import os
 from pathlib import Path
 
 import click
 import tomli_w
 
+from hookrelay.cli.api import EX_CONFIG, Target, clean
+from hookrelay.cli.reload import INVALID
 from hookrelay.config.load import DEFAULT_PATH, find
 from hookrelay.config.show import describe
 from hookrelay.model import ConfigError
-
-EX_CONFIG = 78
 
 
 def check(config: Path | None, print_effective: bool) -> int:
@@ -36,6 +37,39 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def diff(target: Target) -> int:
+    """Ask the running daemon what a reload would change, and say it."""
+    from hookrelay.net.api_client import Problem
+
+    with target.client() as client:
+        try:
+            changes = client.call("POST", "/-/reload", query={"dry_run": "true"})["changes"]
+        except Problem as problem:
+            if problem.code != INVALID:
+                raise
+            for key, detail in problem.errors:
+                click.echo(clean(f"{key}: {detail}" if key else detail), err=True)
+            click.echo("the daemon would refuse these files", err=True)
+            return EX_CONFIG
+    if not changes:
+        click.echo("a reload would change nothing")
+    for change in changes:
+        note = "  (needs a restart)" if change["needs_restart"] else ""
+        if change["before"] is None:
+            click.echo(clean(f"+ {change['what']} = {_shown(change['after'])}{note}"))
+        elif change["after"] is None:
+            click.echo(clean(f"- {change['what']} = {_shown(change['before'])}{note}"))
+        elif change["before"] == change["after"]:
+            click.echo(clean(f"~ {change['what']}: another value, not shown{note}"))
+        else:
+            click.echo(clean(f"~ {change['what']}: {_shown(change['before'])} -> {_shown(change['after'])}{note}"))
+    return 0
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 @click.command(name="check", short_help="Find every mistake in the configuration.")
 @click.option(
     "--config",
@@ -43,17 +77,26 @@ def _count(number: int, noun: str) -> str:
     help=f"The configuration file.  [default: {DEFAULT_PATH}, or built-in settings where that does not exist]",
 )
 @click.option("--print", "print_effective", is_flag=True, help="Print the settings in force as TOML, without secrets.")
+@click.option("--diff", "is_diff", is_flag=True, help="Ask the running daemon what a reload would change.")
+@click.option(
+    "--api", metavar="PLACE", help="Where to ask it: unix:PATH or http://HOST:PORT.  [default: $HOOKRELAY_API]"
+)
 @click.pass_context
-def command(context: click.Context, config: Path | None, print_effective: bool) -> None:
+def command(context: click.Context, config: Path | None, print_effective: bool, is_diff: bool, api: str | None) -> None:
     """Read the configuration file, webhooks.d and the environment, and report every mistake.
 
     \b
     Each mistake is a line FILE:LINE: KEY: what is wrong and what would be right.
-    Exit code: 0 where all is right, 78 after any mistake.
+    With --diff the running daemon reads its own files and environment, and says what a reload would change.
+    Exit codes: 0 where all is right, 69 the daemon cannot be reached, 77 not permitted, 78 after any mistake.
 
     \b
     Examples:
       hookrelay check
       hookrelay check --config ./hookrelay.toml --print
+      hookrelay check --diff && hookrelay reload
     """
-    context.exit(check(config, print_effective))
+    code = check(config, print_effective)
+    if code == 0 and is_diff:
+        code = diff(Target(api, config, "table"))
+    context.exit(code)

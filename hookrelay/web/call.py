@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hookrelay.config.compare import Change
 from hookrelay.config.settings import Config
 from hookrelay.editor import Editor
 from hookrelay.feed import Feed
@@ -61,6 +62,8 @@ class Parts(Struct, frozen=True):
     is_ready: Callable[[], bool]
     reload: Callable[[], Awaitable[list[tuple[str, str]]]]
     """Read the files again: the mistakes, as pairs of place and detail; none where it all applies now."""
+    preview: Callable[[], Awaitable[tuple[list[tuple[str, str]], list[Change]]]]
+    """The mistakes that a reload would tell, or else what it would change."""
     health: Callable[[], dict[str, Any]]
     """What `/v1/status` says beside the numbers of `metrics`."""
     waiting: Callable[[Webhook], dict[str, Any]]

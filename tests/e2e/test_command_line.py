@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 from rig import OK, Daemon, Receiver, Request, answer, hook, line, wait_for
 
+from hookrelay.rules.webhook import file_webhook_id
+
 
 class Shell(NamedTuple):
     """Runs commands for one daemon, as somebody with this environment."""
@@ -166,7 +168,21 @@ def test_status_and_reload_tell_of_the_files(shell, running, receiver):
     (row,) = shell.json("webhooks", "list")
     assert "hooks.toml" in shell.run("webhooks", "delete", row["id"], "--yes", code=1).stderr
 
+    ask = ("check", "--config", str(started.config), "--diff")
+    assert shell.run(*ask).stdout.splitlines()[-1] == "a reload would change nothing"
+    settings = started.config.read_text()
+    started.config.write_text(f"{settings}delivery.timeout = '7s'\nstore.max_size = '1GiB'\n")
+    started.rewrite(hook("two", 9001, secret="whsec_" + "A" * 32))
+    assert shell.run(*ask).stdout.splitlines()[-4:] == [
+        "~ store.max_size: 10GiB -> 1GiB  (needs a restart)",
+        "~ delivery.timeout: 30s -> 7s",
+        f"- {row['id']} = {row['url']} (file:hooks.toml)",
+        f"+ {file_webhook_id('two')} = http://127.0.0.1:9001/two (file:hooks.toml)",
+    ]
+    started.config.write_text(settings)
+    assert shell.json("status")["webhooks"]["active"] == 1  # nothing was changed
     started.rewrite('[[webhook]]\nname = "one"\nurl = "ftp://a"\nevents = []\n')
+    shell.run(*ask, code=78)
     told = shell.run("reload", code=78).stderr.splitlines()
     assert all(text.startswith(f"{started.hooks}:") for text in told[:-1])
     assert told[-1] == f"{len(told) - 1} mistakes: nothing was changed"

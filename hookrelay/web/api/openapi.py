@@ -53,6 +53,7 @@ _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "event": ("query", "Only of this event.", _id("evt")),
     "q": ("query", "Only webhooks with this text in id, URL or description.", _TEXT),
     "include_waiting": ("query", "Also tell what waits.", {"enum": ["waiting"]}),
+    "dry_run": ("query", "Only say what would change.", {"type": "boolean"}),
     "include": ("query", "`events`, `deliveries`, or both with a comma between.", _TEXT),
     "types": ("query", "Types and prefixes, with commas between: `booking.*,payment.failed`.", _TEXT),
     "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", _id("evt")),
@@ -215,8 +216,9 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         path="/-/reload", method="post", name="reload", tag="Operation", summary="Read the files again",
-        description="All of it applies or, after any mistake, none. Takes an administrator of all tenants.",
-        answer="Reloaded",
+        description="All of it applies or, after any mistake, none; with `dry_run` nothing does, and `changes` says"
+        " what would. Takes an administrator of all tenants.",
+        parameters=("tenant", "dry_run"), answer="Reloaded",
     ),
     Operation(
         path="/metrics", method="get", name="getMetrics", tag="Operation", summary="Prometheus metrics",
@@ -464,7 +466,23 @@ _WRITTEN: dict[str, Any] = {
     "Reloaded": {
         "title": "Reloaded",
         "type": "object",
-        "properties": {"reloaded": {"type": "boolean"}, "webhooks": {"type": "integer"}},
+        "properties": {
+            "reloaded": {"type": "boolean"},
+            "webhooks": {"type": "integer"},
+            "changes": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "what": {"type": "string"},
+                        "before": {},
+                        "after": {},
+                        "needs_restart": {"type": "boolean"},
+                    },
+                    "required": ["what", "before", "after", "needs_restart"],
+                },
+            },
+        },
         "required": ["reloaded", "webhooks"],
     },
     "Status": {

@@ -27,17 +27,26 @@ async def status(call: Call) -> Answer:
 
 
 async def reload(call: Call) -> Answer:
-    """POST: read all files again"""
-    call.query().done()
+    """POST: read all files again, or say what that would change"""
+    query = call.query("dry_run")
+    is_dry = query.word("dry_run", ("true", "false")) == "true"
+    query.done()
     _check_operator(call)
-    mistakes = await call.parts.reload()
+    changes = None
+    if is_dry:
+        mistakes, changes = await call.parts.preview()
+    else:
+        mistakes = await call.parts.reload()
     if mistakes:
         raise Refused(
             "invalid_configuration",
             "the old configuration stays in force: errors says what to mend",
             errors=[FieldError(*mistake) for mistake in mistakes],
         )
-    return json_answer({"reloaded": True, "webhooks": len(call.parts.catalog().by_seq)})
+    webhooks = len(call.parts.catalog().by_seq)
+    if changes is not None:
+        return json_answer({"reloaded": False, "webhooks": webhooks, "changes": changes})
+    return json_answer({"reloaded": True, "webhooks": webhooks})
 
 
 def plain(text: str, status: int = 200) -> Answer:
