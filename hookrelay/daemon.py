@@ -46,7 +46,7 @@ from hookrelay.tally import Tally
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_time
-from hookrelay.upkeep import Limits, Upkeep
+from hookrelay.upkeep import Limits, Upkeep, watch_clock
 from hookrelay.web.app import build
 from hookrelay.web.call import Parts
 from hookrelay.web.dashboard.door import Dashboard
@@ -119,6 +119,7 @@ class Daemon:
             )
             self._store = Store(opened)
             self._store.stats.commit_seconds = self._metrics.commit_seconds.observe
+            self._store.stats.troubled = self._count_fault
             async with trio.open_nursery() as keeping:
                 await keeping.start(self._store.run)
                 try:
@@ -130,6 +131,7 @@ class Daemon:
                         root.start_soon(self._keyring.run)
                         root.start_soon(self._tally.run)
                         root.start_soon(self._upkeep.run, self._store.last_written_ms)
+                        root.start_soon(watch_clock, time.time, self._log, self._count_fault)
                         root.start_soon(systemd.watch, self._manager, self._answers, self._status)
                         await self._relay(started)
                         root.cancel_scope.cancel()
@@ -223,6 +225,7 @@ class Daemon:
             "hookrelay_oldest_due_seconds": lambda: max((row[2] for row in dispatcher.overdue()), default=0.0),
             "hookrelay_open_connections": lambda: dialer.open_connections,
             "hookrelay_store_size_bytes": lambda: store.stats.size_bytes,
+            "hookrelay_store_max_size_bytes": lambda: self._config.store.max_size,
         }
         metrics.build = {"sqlite": opening.sqlite_version()}
         metrics.webhooks = lambda: _by_status(self._registry.catalog.by_seq.values())
@@ -347,6 +350,9 @@ class Daemon:
             "why": None if wait is None or wait.why == "empty" else wait.why,
             "until": None if until_ms is None or until_ms >= BLOCKED_MS else format_time(until_ms),
         }
+
+    def _count_fault(self, kind: str) -> None:
+        self._metrics.local_faults[kind] += 1
 
     async def _answers(self) -> bool:
         """For the watchdog."""

@@ -40,6 +40,11 @@ PATIENCE_S = 3600.0
 """What is done then: nothing is removed for so long, in which somebody may set it right."""
 
 
+CLOCK_S = 5.0
+JUMP_S = 2.0
+"""By so much more than time has passed a clock moves when somebody sets it; one that is kept right moves by less."""
+
+
 class Limits(Struct, frozen=True):
     """What may be kept."""
 
@@ -55,6 +60,23 @@ class Prune(Protocol):
 
     def __call__(self, conn: Any, above: int, before_ms: int, limit: int, /) -> Step:
         """Remove what is old of the next `limit` rows above a key."""
+
+
+async def watch_clock(wall: Callable[[], float], log: Logger, fault: Callable[[str], None]) -> None:
+    """Tell of every jump of the wall clock: signatures and the history carry its time. Never returns."""
+    before = wall() - trio.current_time()
+    while True:
+        await trio.sleep(CLOCK_S)
+        offset = wall() - trio.current_time()
+        if abs(offset - before) > JUMP_S:
+            fault("clock_jump")
+            log.warning(
+                "clock_jumped",
+                seconds=round(offset - before, 1),
+                detail="the clock was set, or the machine slept: receivers refuse signatures of another time. Keep it"
+                " right by chrony or systemd-timesyncd",
+            )
+        before = offset
 
 
 class Upkeep:

@@ -9,7 +9,7 @@ from builders import START_MS, START_S, wall
 from doubles import listening_log, new_store
 
 from hookrelay.store.db import Store
-from hookrelay.upkeep import FIRST_S, LOOK_S, PATIENCE_S, Limits, Upkeep
+from hookrelay.upkeep import CLOCK_S, FIRST_S, LOOK_S, PATIENCE_S, Limits, Upkeep, watch_clock
 
 DAY_S = 86_400.0
 
@@ -155,3 +155,16 @@ async def test_it_begins_with_the_wall_clock_of_the_start(autojump_clock):
     async with keeping() as yard, at_work(yard):
         await trio.sleep(10)
         assert yard.upkeep._now_ms() == (START_S + 10) * 1000
+
+
+async def test_each_jump_of_the_clock_is_told_and_counted_and_drift_is_not(autojump_clock):
+    clock, faults = Clock(), []
+    log, told = listening_log()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_clock, clock, log, faults.append)
+        for ahead_s in (0.0, 1.5, 3.0, 3603.0, 3603.0, -7.0):
+            clock.ahead_s = ahead_s
+            await trio.sleep(CLOCK_S + 0.01)
+        nursery.cancel_scope.cancel()
+    assert faults == ["clock_jump", "clock_jump"]
+    assert [each["seconds"] for each in told] == [3600.0, -3610.0]

@@ -88,6 +88,8 @@ class Stats:
 
     def __init__(self) -> None:
         self.commit_seconds: Callable[[float], None] = lambda seconds: None
+        self.troubled: Callable[[str], None] = lambda kind: None
+        """Told the kind of trouble of each batch that could not be written."""
         self.size_bytes = 0
 
 
@@ -296,6 +298,8 @@ class Store:
                 answer = _refusal(answer)
             request.done(answer)
         self.trouble = trouble
+        if trouble is not None:
+            self.stats.troubled(trouble.kind)
         if again and self._closing:
             # the daemon's end cannot wait for a disk: what is not recorded is delivered once more after the start
             self._tries_at_end += 1

@@ -42,6 +42,10 @@ class Histogram:
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.sum)
 
 
+FAULTS = ("attempt", "clock_jump", "store_full", "store_io")
+"""Kinds: an attempt that this host kept from being made, a clock that was set, a store that could not be written."""
+
+
 class Metrics(Collector):
     """The daemon's numbers. Gauges are read from their owners through `gauges` when they are asked for."""
 
@@ -49,7 +53,7 @@ class Metrics(Collector):
         self.events: Counter[str] = Counter({"accepted": 0, "duplicate": 0, "refused": 0})
         self.deliveries: Counter[str] = Counter({"succeeded": 0, "failed": 0, "cancelled": 0})
         self.attempts: Counter[str] = Counter({"success": 0})
-        self.local_faults: Counter[str] = Counter()
+        self.local_faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
         self.webhook_attempts: Counter[tuple[str, str]] = Counter()
         self.attempt_seconds = Histogram(SECONDS)
         self.latency_seconds = Histogram(SECONDS)
@@ -153,6 +157,7 @@ _GAUGES = {
     "hookrelay_oldest_due_seconds": "How overdue the most overdue delivery is.",
     "hookrelay_open_connections": "Connections to receivers that are open.",
     "hookrelay_store_size_bytes": "The store's files.",
+    "hookrelay_store_max_size_bytes": "What the store may grow to: store.max_size.",
 }
 
 

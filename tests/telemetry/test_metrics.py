@@ -91,7 +91,9 @@ def test_every_number_comes_out_where_it_belongs(metrics: Metrics):
         ("_total", "succeeded"): 5, ("_total", "failed"): 0, ("_total", "cancelled"): 0,
     }  # fmt: skip
     assert found["hookrelay_attempts"] == {("_total", "success"): 5, ("_total", "connect_refused"): 2}
-    assert found["hookrelay_local_faults"] == {("_total", "attempt"): 1}
+    assert found["hookrelay_local_faults"] == {
+        ("_total", "attempt"): 1, ("_total", "clock_jump"): 0, ("_total", "store_full"): 0, ("_total", "store_io"): 0,
+    }  # fmt: skip
     assert found["hookrelay_in_flight_attempts"] == {("",): 2}
     assert {name: found[name] for name in GAUGES} == {name: {("",): value} for name, value in GAUGES.items()}
     assert found["hookrelay_webhooks"] == {("", "active"): 2, ("", "paused"): 1, ("", "disabled"): 0}
