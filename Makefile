@@ -87,8 +87,10 @@ lock: dev ## write requirements/ anew from pyproject.toml; LOCK_ARGS=--upgrade f
 		--output-file=requirements/build.txt pyproject.toml
 	CUSTOM_COMPILE_COMMAND="make lock" $(PIP_COMPILE) --constraint=requirements/build.txt \
 		--output-file=requirements/runtime.txt pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" $(PIP_COMPILE) --constraint=requirements/runtime.txt --extra=otel \
+		--output-file=requirements/otel.txt pyproject.toml
 	CUSTOM_COMPILE_COMMAND="make lock" $(PIP_COMPILE) --constraint=requirements/build.txt \
-		--constraint=requirements/runtime.txt --extra=dev --output-file=requirements/dev.txt pyproject.toml
+		--constraint=requirements/otel.txt --extra=otel --extra=dev --output-file=requirements/dev.txt pyproject.toml
 
 clean: ## remove everything that make has made here
 	rm -rf .venv tests/node/node_modules build dist *.egg-info .coverage* .hypothesis

@@ -82,7 +82,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 def test_there_is_a_lock_to_build_to_run_and_to_develop() -> None:
-    assert [lock.name for lock in LOCKS] == ["build.txt", "dev.txt", "runtime.txt"]
+    assert [lock.name for lock in LOCKS] == ["build.txt", "dev.txt", "otel.txt", "runtime.txt"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
@@ -99,7 +99,8 @@ def test_a_lock_pins_every_library_by_version_and_hash_and_says_nothing_else(loc
     ("lock", "wanted"),
     [
         ("runtime.txt", PROJECT["dependencies"]),
-        ("dev.txt", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]),
+        ("otel.txt", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["otel"]),
+        ("dev.txt", PROJECT["dependencies"] + [each for extra in PROJECT["optional-dependencies"].values() for each in extra]),
         ("build.txt", tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]),
     ],
 )
@@ -111,8 +112,8 @@ def test_a_lock_holds_what_pyproject_asks_for(lock: str, wanted: list[str]) -> N
         assert requirement.specifier.contains(version), f"{requirement} but {version} in {lock}: run `make lock`"
 
 
-def test_the_lock_for_development_agrees_with_the_other_two() -> None:
-    others = pins("runtime.txt") | pins("build.txt")
+def test_the_lock_for_development_agrees_with_the_others() -> None:
+    others = pins("runtime.txt") | pins("otel.txt") | pins("build.txt")
     assert {name: pins("dev.txt").get(name) for name in others} == others
 
 
