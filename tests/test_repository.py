@@ -100,7 +100,7 @@ def test_a_lock_pins_every_library_by_version_and_hash_and_says_nothing_else(loc
     [
         ("runtime.txt", PROJECT["dependencies"]),
         ("otel.txt", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["otel"]),
-        ("dev.txt", PROJECT["dependencies"] + [each for extra in PROJECT["optional-dependencies"].values() for each in extra]),
+        ("dev.txt", sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])),
         ("build.txt", tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]),
     ],
 )

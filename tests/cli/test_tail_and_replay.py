@@ -1,13 +1,13 @@
 """What goes on for a while: `deliveries tail` over breaks, `replay` slice by slice."""
 
 import json
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from api_samples import DELIVERY, DLV, FAILED, HOOKRELAY, WH, on_a_terminal, run
+from interrupt import interrupt
 from stub_api import Stream, StubApi, problem
 
 # --- tail -------------------------------------------------------------------------------------------------------------
@@ -45,9 +45,8 @@ def test_a_tail_shows_deliveries_over_a_break_and_ends_with_130_at_ctrl_c(stub, 
     assert first.split()[1:5] == ["failed", "500", "12", "ms"]
     assert first.endswith("attempt 1  http_status: the receiver answered 500\n")
     assert "dlv_2" in second
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=10)
-    assert process.returncode == 130
+    assert interrupt(process) == 130
+    _, told = process.communicate()
     assert told.splitlines() == [
         "hookrelay: the daemon ended the stream: asking again in 0.5 s",
         "hookrelay: the daemon starts: asking again in 1 s",

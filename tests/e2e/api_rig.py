@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from rig import OK, Daemon, Receiver, Reply, Request, wait_for
+from rig import OK, Daemon, Receiver, Reply, Request, free_port, wait_for
 
 PROBLEM = {"type", "title", "status", "detail", "code", "errors"}
 SETTINGS = 'api.listen = ["unix:a.sock", "127.0.0.1:{port}"]\n'
@@ -85,13 +85,6 @@ class Api:
         reply = self.post("/v1/keys", {"tenant": tenant, "role": role})
         assert reply.status == 201, reply.body
         return self.with_key(reply.json["key"])
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def over_unix(path: Path) -> Api:

@@ -1,6 +1,7 @@
 """The daemon as a process and the receivers that it calls: what the end-to-end tests share."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -28,6 +29,20 @@ def wait_for(condition: Callable[[], Any], within_s: float = 20, told: Callable[
     while not condition():
         assert time.monotonic() < end, told()
         time.sleep(0.01)
+
+
+_probed = itertools.count(os.getpid() * 97)
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now, and that no outgoing connection of this machine takes meanwhile: those
+    have ports from 32768. Tests that run beside this one begin to look elsewhere.
+    """
+    while True:
+        port = 12_000 + next(_probed) % 20_000
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def line(number: int, **fields: object) -> bytes:

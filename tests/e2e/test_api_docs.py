@@ -3,13 +3,12 @@
 import json
 import os
 import re
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 from documents import ID, Names
-from rig import Daemon, Receiver, answer
+from rig import Daemon, Receiver, answer, free_port
 
 from hookrelay.web.app import ROUTES
 from hookrelay.web.problems import TITLES
@@ -23,12 +22,6 @@ MASKS = [
     (re.compile(r'("url": )"[^"]*/dashboard/link/[^"]+"'), r'\1"LINK"'),
     (re.compile(r'("webhook-timestamp": )"[0-9]+"'), r'\1"SECONDS"'),
 ]
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Live:

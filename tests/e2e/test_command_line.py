@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from interrupt import interrupt
 from rig import OK, Daemon, Receiver, Request, answer, hook, line, wait_for
 
 from hookrelay.rules.webhook import file_webhook_id
@@ -210,9 +210,7 @@ def test_a_tail_follows_deliveries_over_a_restart(running, receiver):
         seen = json.loads(tail.stdout.readline())
         while shell.json("deliveries", "show", seen["id"])["payload"]["number"] != 2:
             seen = json.loads(tail.stdout.readline())
-        tail.send_signal(signal.SIGINT)
-        tail.communicate(timeout=10)
-    assert tail.returncode == 130
+        assert interrupt(tail) == 130
 
 
 def _ready_to_read(process: "subprocess.Popen[str]") -> list[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from api_rig import free_port
+from rig import free_port
 from standardwebhooks import Webhook as Standard
 
 from hookrelay.web.dashboard.snippets import SNIPPETS

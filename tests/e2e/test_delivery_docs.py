@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from rig import SECRET, Daemon, hook, line, wait_for
+from rig import SECRET, Daemon, free_port, hook, line, wait_for
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/delivery.md").read_text()
@@ -23,12 +23,6 @@ def blocks(language: str) -> list[str]:
 def _listens(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @pytest.mark.parametrize("is_busy", [False, True])

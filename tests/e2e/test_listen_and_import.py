@@ -2,12 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tomllib
 
 import pytest
+from interrupt import interrupt
 from rig import OK, SECRET, Daemon, Receiver, answer, hook, line, wait_for
 from standardwebhooks import Webhook
 
@@ -40,8 +40,7 @@ class Listening:
         return (self.place / "listen.err").read_text()
 
     def end(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(10)
+        interrupt(self.process)
         self._out.close()
         self._err.close()
         return self.process.returncode

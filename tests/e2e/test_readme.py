@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from rig import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,12 +17,6 @@ ROOT = Path(__file__).parents[2]
 def blocks() -> list[str]:
     section = (ROOT / "README.md").read_text().partition("## Five minutes")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def test_the_five_minute_path_ends_with_a_verified_delivery(tmp_path):

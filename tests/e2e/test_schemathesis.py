@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from api_rig import free_port
-from rig import Daemon
+from rig import Daemon, free_port
 
 CHECKS = (
     "not_a_server_error",
