@@ -91,6 +91,8 @@ class Stats:
         self.troubled: Callable[[str], None] = lambda kind: None
         """Told the kind of trouble of each batch that could not be written."""
         self.size_bytes = 0
+        self.free_bytes = 0
+        """On its disk."""
 
 
 class Store:
@@ -377,7 +379,8 @@ class Store:
         self._wal_bytes = _size(path + "-wal")
         self.stats.size_bytes = _size(path) + self._wal_bytes
         space = os.statvfs(os.path.dirname(path) or ".")
-        self.is_low = space.f_bavail * space.f_frsize < FREE_AT_LEAST
+        self.stats.free_bytes = space.f_bavail * space.f_frsize
+        self.is_low = self.stats.free_bytes < FREE_AT_LEAST
         self._mark()
 
     def _mark(self) -> None:

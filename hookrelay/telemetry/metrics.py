@@ -1,18 +1,22 @@
 """What Prometheus may ask (contract §7). The hot path adds to plain numbers; they become metrics when asked for.
 
 prometheus-client's own counters cost 0.6 µs each time and its histograms 1.5 µs, which would be a tenth of a delivery.
+The numbers are the loop's: it takes a `Snapshot` of them, and a thread makes that into text.
 """
 
 import platform
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 
+import trio
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from hookrelay import __version__
+from hookrelay.telemetry import process
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -46,8 +50,25 @@ FAULTS = ("attempt", "clock_jump", "store_full", "store_io")
 """Kinds: an attempt that this host kept from being made, a clock that was set, a store that could not be written."""
 
 
-class Metrics(Collector):
-    """The daemon's numbers. Gauges are read from their owners through `gauges` when they are asked for."""
+class Reading(Struct, frozen=True):
+    """What the owners of other numbers say just now."""
+
+    gauges: Mapping[str, float] = {}
+    """By `hookrelay_…` name."""
+    webhooks: Mapping[str, int] = {}
+    """How many, by status."""
+    by_webhook: Sequence[tuple[str, int, float, bool]] = ()
+    """`(webhook id, pending, overdue seconds, is up)`, or nothing where there are too many of them."""
+    known: Container[str] = ()
+    """The ids of all webhooks that there are."""
+
+
+async def _read_nothing() -> Reading:
+    return Reading()
+
+
+class Metrics:
+    """The daemon's numbers. Not thread-safe: counted and read on the loop's thread only."""
 
     def __init__(self) -> None:
         self.events: Counter[str] = Counter({"accepted": 0, "duplicate": 0, "refused": 0})
@@ -62,76 +83,105 @@ class Metrics(Collector):
         self.rate_limit_waits = 0
         self.reload_successful = True
         self.reload_at = 0.0
-        self.gauges: Mapping[str, Callable[[], float]] = {}
-        """`hookrelay_…` gauge name → its value just now."""
-        self.webhooks: Callable[[], Mapping[str, int]] = dict
-        """Webhooks by status."""
+        self.started_at = 0.0
         self.build: Mapping[str, str] = {}
-        self.per_webhook: Callable[[], Iterable[tuple[str, int, float, bool]]] = tuple
-        """`(webhook id, pending, overdue seconds, is up)`, or nothing where there are too many of them."""
+        self.read: Callable[[], Awaitable[Reading]] = _read_nothing
+        """Asks the owners of what is not counted here."""
+
+    async def snapshot(self) -> "Snapshot":
+        """All numbers of this moment. Forgets webhooks that are gone."""
+        reading = await self.read()
+        await trio.lowlevel.checkpoint()
+        gone = [key for key in self.webhook_attempts if key[0] not in reading.known]
+        for key in gone:
+            del self.webhook_attempts[key]
+        return Snapshot(
+            reading,
+            [
+                _counter("hookrelay_events", "Events submitted, by what became of them.", "result", self.events),
+                _counter("hookrelay_deliveries", "Deliveries that have ended, by how.", "result", self.deliveries),
+                _counter(
+                    "hookrelay_attempts", "Attempts by outcome: success, or the error code.", "outcome", self.attempts
+                ),
+                _counter(
+                    "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
+                ),
+                CounterMetricFamily(
+                    "hookrelay_rate_limit_waits",
+                    "How often a webhook's rate limit made a delivery wait that could have started.",
+                    value=self.rate_limit_waits,
+                ),
+                self.attempt_seconds.family(
+                    "hookrelay_attempt_duration_seconds",
+                    "From the start of an attempt to its answer's head, or its failure.",
+                ),
+                self.latency_seconds.family(
+                    "hookrelay_delivery_latency_seconds",
+                    "From acceptance to success, where the first attempt succeeded.",
+                ),
+                self.commit_seconds.family("hookrelay_store_commit_seconds", "One group commit, fsync included."),
+                _gauge("hookrelay_in_flight_attempts", "Attempts that have begun and not ended.", self.in_flight),
+                _gauge(
+                    "hookrelay_config_last_reload_successful",
+                    "1 where the last reading of the files went well.",
+                    self.reload_successful,
+                ),
+                _gauge(
+                    "hookrelay_config_last_reload_timestamp_seconds",
+                    "When the files were last read with success.",
+                    self.reload_at,
+                ),
+                self._build_info(),
+            ],
+            list(self.webhook_attempts.items()) if reading.by_webhook else [],
+            self.started_at,
+        )
+
+    def _build_info(self) -> GaugeMetricFamily:
+        build = GaugeMetricFamily("hookrelay_build_info", "What is running.", labels=["version", "python", "sqlite"])
+        build.add_metric([__version__, platform.python_version(), self.build.get("sqlite", "")], 1)
+        return build
+
+
+class Snapshot(Collector):
+    """The numbers of one moment. For any one thread."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        families: Sequence[Metric],
+        webhook_attempts: Sequence[tuple[tuple[str, str], int]],
+        started_at: float,
+    ) -> None:
+        self._reading = reading
+        self._families = families
+        self._webhook_attempts = webhook_attempts
+        self._started_at = started_at
 
     def render(self) -> bytes:
-        """The text exposition. Takes milliseconds with many webhooks: call it in a thread."""
+        """The text exposition. Takes many milliseconds with many webhooks: call it in a thread."""
         registry = CollectorRegistry()
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """All families; reads numbers that the loop may be changing, each of them whole."""
-        yield _counter("hookrelay_events", "Events submitted, by what became of them.", "result", self.events)
-        yield _counter("hookrelay_deliveries", "Deliveries that have ended, by how.", "result", self.deliveries)
-        yield _counter(
-            "hookrelay_attempts", "Attempts by outcome: success, or the error code.", "outcome", self.attempts
-        )
-        yield _counter(
-            "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
-        )
-        yield CounterMetricFamily(
-            "hookrelay_rate_limit_waits",
-            "How often a webhook's rate limit made a delivery wait that could have started.",
-            value=self.rate_limit_waits,
-        )
-        yield self.attempt_seconds.family(
-            "hookrelay_attempt_duration_seconds", "From the start of an attempt to its answer's head, or its failure."
-        )
-        yield self.latency_seconds.family(
-            "hookrelay_delivery_latency_seconds", "From acceptance to success, where the first attempt succeeded."
-        )
-        yield self.commit_seconds.family("hookrelay_store_commit_seconds", "One group commit, fsync included.")
-        yield _gauge("hookrelay_in_flight_attempts", "Attempts that have begun and not ended.", self.in_flight)
-        for name, read in self.gauges.items():
-            yield _gauge(name, _GAUGES[name], read())
-        yield from self._labelled()
-
-    def _labelled(self) -> Iterator[Metric]:
+        """All families."""
+        yield from self._families
+        for name, value in self._reading.gauges.items():
+            yield _gauge(name, _GAUGES[name], value)
         webhooks = GaugeMetricFamily("hookrelay_webhooks", "Webhooks by status.", labels=["status"])
-        for status, count in self.webhooks().items():
+        for status, count in self._reading.webhooks.items():
             webhooks.add_metric([status], count)
         yield webhooks
-        yield _gauge(
-            "hookrelay_config_last_reload_successful",
-            "1 where the last reading of the files went well.",
-            self.reload_successful,
-        )
-        yield _gauge(
-            "hookrelay_config_last_reload_timestamp_seconds",
-            "When the files were last read with success.",
-            self.reload_at,
-        )
-        build = GaugeMetricFamily("hookrelay_build_info", "What is running.", labels=["version", "python", "sqlite"])
-        build.add_metric([__version__, platform.python_version(), self.build.get("sqlite", "")], 1)
-        yield build
         yield from self._by_webhook()
+        yield from process.families(self._started_at)
 
     def _by_webhook(self) -> Iterator[Metric]:
-        rows = list(self.per_webhook())
-        known = {row[0] for row in rows}
         attempts = CounterMetricFamily(
             "hookrelay_webhook_attempts", "Attempts of one webhook by outcome.", labels=["webhook", "outcome"]
         )
-        for (webhook, outcome), count in list(self.webhook_attempts.items()):
-            if webhook in known:
-                attempts.add_metric([webhook, outcome], count)
+        for (webhook, outcome), count in self._webhook_attempts:
+            attempts.add_metric([webhook, outcome], count)
         yield attempts
         pending = GaugeMetricFamily(
             "hookrelay_webhook_pending", "Waiting deliveries of one webhook.", labels=["webhook"]
@@ -142,7 +192,7 @@ class Metrics(Collector):
         up = GaugeMetricFamily(
             "hookrelay_webhook_up", "1 while it is active and its last attempt did not fail.", labels=["webhook"]
         )
-        for webhook, count, seconds, is_up in rows:
+        for webhook, count, seconds, is_up in self._reading.by_webhook:
             pending.add_metric([webhook], count)
             overdue.add_metric([webhook], seconds)
             up.add_metric([webhook], is_up)
@@ -158,6 +208,7 @@ _GAUGES = {
     "hookrelay_open_connections": "Connections to receivers that are open.",
     "hookrelay_store_size_bytes": "The store's files.",
     "hookrelay_store_max_size_bytes": "What the store may grow to: store.max_size.",
+    "hookrelay_store_free_bytes": "What is free on the store's disk.",
 }
 
 

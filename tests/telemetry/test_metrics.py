@@ -1,13 +1,18 @@
+import os
+import re
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from hookrelay import __version__
-from hookrelay.telemetry.metrics import COMMIT_SECONDS, SECONDS, Histogram, Metrics
+from hookrelay.telemetry.metrics import COMMIT_SECONDS, SECONDS, Histogram, Metrics, Reading
 
 GAUGES = {
     "hookrelay_pending_deliveries": 12.0,
@@ -15,6 +20,8 @@ GAUGES = {
     "hookrelay_oldest_due_seconds": 4.5,
     "hookrelay_open_connections": 8.0,
     "hookrelay_store_size_bytes": 1e9,
+    "hookrelay_store_max_size_bytes": 1e10,
+    "hookrelay_store_free_bytes": 5e9,
 }
 CONTRACT = {
     "hookrelay_events": ("counter", {"result"}),
@@ -35,7 +42,27 @@ CONTRACT = {
     "hookrelay_webhook_pending": ("gauge", {"webhook"}),
     "hookrelay_webhook_oldest_due_seconds": ("gauge", {"webhook"}),
     "hookrelay_webhook_up": ("gauge", {"webhook"}),
+    "process_cpu_seconds": ("counter", set()),
+    "process_max_fds": ("gauge", set()),
+    "process_open_fds": ("gauge", set()),
+    "process_resident_memory_bytes": ("gauge", set()),
+    "process_start_time_seconds": ("gauge", set()),
 }
+READING = Reading(
+    GAUGES,
+    {"active": 2, "paused": 1, "disabled": 0},
+    [("wh_1", 4, 1.5, False), ("wh_2", 0, 0.0, True)],
+    {"wh_1", "wh_2"},
+)
+
+
+def reading(metrics: Metrics, said: Reading) -> None:
+    """From now on the owners of other numbers say this."""
+
+    async def read() -> Reading:
+        return said
+
+    metrics.read = read
 
 
 @pytest.fixture
@@ -55,15 +82,22 @@ def metrics() -> Metrics:
     metrics.in_flight = 2
     metrics.rate_limit_waits = 3
     metrics.reload_at = 1_800_000_000.0
-    metrics.gauges = {name: lambda value=value: value for name, value in GAUGES.items()}
-    metrics.webhooks = lambda: {"active": 2, "paused": 1, "disabled": 0}
+    metrics.started_at = 1_700_000_000.0
     metrics.build = {"sqlite": "3.53.1"}
-    metrics.per_webhook = lambda: [("wh_1", 4, 1.5, False), ("wh_2", 0, 0.0, True)]
+    reading(metrics, READING)
     return metrics
 
 
+def text(metrics: Metrics) -> str:
+    return trio.run(metrics.snapshot).render().decode()
+
+
+def ours(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("hookrelay_")]
+
+
 def families(metrics: Metrics) -> dict[str, Metric]:
-    return {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+    return {family.name: family for family in text_string_to_metric_families(text(metrics))}
 
 
 def values(family: Metric) -> dict[tuple[str, ...], float]:
@@ -112,10 +146,33 @@ def test_the_build_names_what_runs(metrics: Metrics):
 def test_a_webhook_that_is_no_longer_there_is_no_series(metrics: Metrics):
     assert values(families(metrics)["hookrelay_webhook_attempts"]) == {("_total", "success", "wh_1"): 5}
 
+    assert set(metrics.webhook_attempts) == {("wh_1", "success")}  # nor is it kept in memory
+
 
 def test_with_too_many_webhooks_there_is_no_series_for_any(metrics: Metrics):
-    metrics.per_webhook = tuple
-    assert b"wh_" not in metrics.render()
+    reading(metrics, Reading(GAUGES, {"active": 2}, (), {"wh_1", "wh_2"}))
+    assert "wh_" not in text(metrics)
+    assert metrics.webhook_attempts["wh_1", "success"] == 5  # for when there are fewer
+
+
+def test_numbers_that_change_while_they_are_rendered_are_those_of_the_snapshot(metrics: Metrics):
+    before, snapshot = ours(text(metrics)), trio.run(metrics.snapshot)
+    metrics.events["accepted"] += 1
+    metrics.webhook_attempts["wh_1", "success"] += 1
+    metrics.attempt_seconds.observe(0.003)
+    assert ours(snapshot.render().decode()) == before != ours(text(metrics))
+
+
+def test_the_process_tells_what_the_kernel_says_of_it(metrics: Metrics):
+    with Path("/dev/null").open():
+        found = {name: values(family) for name, family in families(metrics).items() if name.startswith("process_")}
+        files = len(os.listdir("/proc/self/fd")) - 1
+    resident = int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    assert found["process_open_fds"] == {("",): files}
+    assert found["process_resident_memory_bytes"][("",)] == pytest.approx(resident, rel=0.2)
+    assert 0 < found["process_cpu_seconds"][("_total",)] <= time.process_time()
+    assert found["process_start_time_seconds"] == {("",): 1_700_000_000}
+    assert found["process_max_fds"][("",)] >= files
 
 
 def test_a_refused_reload_shows(metrics: Metrics):
@@ -140,5 +197,7 @@ def test_a_bucket_holds_all_that_is_not_above_its_bound(observed: list[float], b
 
 def test_promtool_has_nothing_to_say(metrics: Metrics):
     for each in (metrics, Metrics()):
-        checked = subprocess.run(["promtool", "check", "metrics"], input=each.render(), capture_output=True, timeout=20)
-        assert (checked.stdout, checked.stderr, checked.returncode) == (b"", b"", 0)
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"], input=text(each), capture_output=True, text=True, timeout=20
+        )
+        assert (checked.stdout, checked.stderr, checked.returncode) == ("", "", 0)

@@ -61,7 +61,8 @@ def _check_operator(call: Call) -> None:
 
 async def metrics(call: Call) -> Answer:
     """GET: Prometheus text"""
-    text = await trio.to_thread.run_sync(call.parts.metrics.render)
+    snapshot = await call.parts.metrics.snapshot()
+    text = await trio.to_thread.run_sync(snapshot.render)
     return Answer(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
