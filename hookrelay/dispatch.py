@@ -274,7 +274,8 @@ class Dispatcher:
         now_ms = int(self._wall() * 1000)
         for lane in list(self._lanes.values()):
             due_ms = lane.oldest_due_ms()
-            yield lane.webhook, lane.pending, 0.0 if due_ms is None else max(0.0, (now_ms - due_ms) / 1000)
+            # 0: nobody has looked yet
+            yield lane.webhook, lane.pending, max(0.0, (now_ms - due_ms) / 1000) if due_ms else 0.0
 
     def backlog(self) -> dict[int, tuple[int, int, float]]:
         """Webhooks for which something waits: pending, held, and by how many seconds the first is overdue."""
@@ -292,9 +293,14 @@ class Dispatcher:
             self._open(known).expect(pending, due_ms)
 
     def is_up(self, webhook: Webhook) -> bool:
-        """Whether the webhook takes deliveries and its last attempt was not a failure."""
+        """Whether nothing is wrong with the webhook: it is not disabled, and its last attempt was not a failure.
+
+        One that somebody has paused is left in peace.
+        """
+        if webhook.status != "active":
+            return webhook.status == "paused"
         pace = self._paces.get(webhook.seq)
-        return webhook.status == "active" and (pace is None or not pace.health.failures)
+        return pace is None or not pace.health.failures
 
     def _open(self, webhook: Webhook) -> Lane:
         lane = Lane(webhook, self._shared, self._pace(webhook.seq))

@@ -36,6 +36,21 @@ async def test_what_a_paused_webhook_held_is_delivered_or_discarded_when_it_is_a
     assert len(receiver.requests) == (0 if held == "discard" else 700)
 
 
+async def test_a_paused_webhook_counts_as_up_and_is_not_decades_overdue_when_it_is_active_again(autojump_clock):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        await made.say(structs.replace(FIRST, status="paused"))
+        await made.submit(3)
+        assert made.dispatcher.is_up(made.hook)
+        await made.say(FIRST)
+        assert [(pending, seconds < 60) for _, pending, seconds in made.dispatcher.overdue()] == [(3, True)]
+        receiver.answers(500)
+        await trio.sleep(1)
+        assert not made.dispatcher.is_up(made.hook)
+        await made.say(structs.replace(FIRST, status="paused"))
+        assert made.dispatcher.is_up(made.hook)
+
+
 async def test_what_waits_for_a_removed_webhook_is_cancelled_and_what_is_in_flight_ends(autojump_clock):
     receiver = Receiver()
     receiver.answers(HANG)

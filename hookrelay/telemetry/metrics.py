@@ -8,6 +8,7 @@ import platform
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from typing import get_args
 
 import trio
 from msgspec import Struct
@@ -16,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from hookrelay import __version__
+from hookrelay.model import AttemptError
 from hookrelay.telemetry import process
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -48,6 +50,10 @@ class Histogram:
 
 FAULTS = ("attempt", "clock_jump", "store_full", "store_io")
 """Kinds: an attempt that this host kept from being made, a clock that was set, a store that could not be written."""
+
+
+_NO_ATTEMPTS = dict.fromkeys(("success", *get_args(AttemptError)), 0)
+"""Every outcome is told of from the start: the first of a kind is an increase, too."""
 
 
 class Reading(Struct, frozen=True):
@@ -101,7 +107,10 @@ class Metrics:
                 _counter("hookrelay_events", "Events submitted, by what became of them.", "result", self.events),
                 _counter("hookrelay_deliveries", "Deliveries that have ended, by how.", "result", self.deliveries),
                 _counter(
-                    "hookrelay_attempts", "Attempts by outcome: success, or the error code.", "outcome", self.attempts
+                    "hookrelay_attempts",
+                    "Attempts by outcome: success, or the error code.",
+                    "outcome",
+                    _NO_ATTEMPTS | self.attempts,
                 ),
                 _counter(
                     "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
@@ -190,7 +199,7 @@ class Snapshot(Collector):
             "hookrelay_webhook_oldest_due_seconds", "How overdue its most overdue delivery is.", labels=["webhook"]
         )
         up = GaugeMetricFamily(
-            "hookrelay_webhook_up", "1 while it is active and its last attempt did not fail.", labels=["webhook"]
+            "hookrelay_webhook_up", "0 while it is disabled, or active and its last attempt failed.", labels=["webhook"]
         )
         for webhook, count, seconds, is_up in self._reading.by_webhook:
             pending.add_metric([webhook], count)

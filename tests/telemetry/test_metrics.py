@@ -3,6 +3,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from hookrelay import __version__
+from hookrelay.model import AttemptError
 from hookrelay.telemetry.metrics import COMMIT_SECONDS, SECONDS, Histogram, Metrics, Reading
 
 GAUGES = {
@@ -124,7 +126,8 @@ def test_every_number_comes_out_where_it_belongs(metrics: Metrics):
     assert found["hookrelay_deliveries"] == {
         ("_total", "succeeded"): 5, ("_total", "failed"): 0, ("_total", "cancelled"): 0,
     }  # fmt: skip
-    assert found["hookrelay_attempts"] == {("_total", "success"): 5, ("_total", "connect_refused"): 2}
+    attempts = {outcome: count for (_, outcome), count in found["hookrelay_attempts"].items()}
+    assert attempts == {**dict.fromkeys(get_args(AttemptError), 0), "success": 5, "connect_refused": 2}
     assert found["hookrelay_local_faults"] == {
         ("_total", "attempt"): 1, ("_total", "clock_jump"): 0, ("_total", "store_full"): 0, ("_total", "store_io"): 0,
     }  # fmt: skip
