@@ -1,4 +1,5 @@
-"""Write what is made from the settings' own definitions: the example file, the JSON Schemas, the reference.
+"""Write what is made: from the settings' own definitions the example file, the JSON Schemas, the reference; and the
+Grafana dashboard.
 
 python scripts/references.py          write them
 python scripts/references.py --check  exit with 1 where one of them is out of date
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grafana
 import msgspec
 import tomli_w
 
@@ -207,6 +209,7 @@ def made() -> dict[Path, str]:
         ROOT / "config/hookrelay.schema.json": json.dumps(settings_schema(), indent=2) + "\n",
         ROOT / "config/webhooks.schema.json": json.dumps(webhooks_schema(), indent=2) + "\n",
         ROOT / "docs/configuration.md": reference(),
+        ROOT / "config/grafana/hookrelay.json": grafana.dashboard(),
     }
 
 

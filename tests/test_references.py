@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ WEBHOOKS = json.loads((ROOT / "config" / "webhooks.schema.json").read_text())
 
 @pytest.fixture(scope="module")
 def references() -> ModuleType:
+    sys.path.append(str(ROOT / "scripts"))  # as when it is run
     spec = importlib.util.spec_from_file_location("references", ROOT / "scripts" / "references.py")
     assert spec is not None
     assert spec.loader is not None
