@@ -80,7 +80,7 @@ def _options(panel: Panel) -> dict[str, Any]:
         return {"reduceOptions": last, "orientation": "horizontal", "displayMode": "gradient", "showUnfilled": True}
     if panel["kind"] == "gauge":
         return {"reduceOptions": last, "showThresholdLabels": False, "showThresholdMarkers": True}
-    return {"showHeader": True, "cellHeight": "sm"}
+    return {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": "Value", "desc": False}]}
 
 
 def _overrides(panel: Panel) -> list[dict[str, Any]]:
