@@ -1,5 +1,5 @@
-"""Write what is made: from the settings' own definitions the example file, the JSON Schemas, the reference; and the
-Grafana dashboard.
+"""Write what is made: from the code's own definitions the example file, the JSON Schemas, the references, the man pages;
+and the Grafana dashboard.
 
 python scripts/references.py          write them
 python scripts/references.py --check  exit with 1 where one of them is out of date
@@ -14,6 +14,9 @@ from typing import Any
 import grafana
 import msgspec
 import tomli_w
+from api_reference import api_reference
+from cli_reference import cli_reference
+from manual import command_page, configuration_page
 
 from hookrelay.config import about
 from hookrelay.config.compare import NEEDS_RESTART
@@ -209,6 +212,10 @@ def made() -> dict[Path, str]:
         ROOT / "config/hookrelay.schema.json": json.dumps(settings_schema(), indent=2) + "\n",
         ROOT / "config/webhooks.schema.json": json.dumps(webhooks_schema(), indent=2) + "\n",
         ROOT / "docs/configuration.md": reference(),
+        ROOT / "docs/cli-reference.md": cli_reference(),
+        ROOT / "docs/api-reference.md": api_reference(),
+        ROOT / "docs/man/hookrelay.1": command_page(),
+        ROOT / "docs/man/hookrelay.toml.5": configuration_page(),
         ROOT / "config/grafana/hookrelay.json": grafana.dashboard(),
     }
 

@@ -1,9 +1,8 @@
 """What is made from the settings' definitions is up to date, right, and complete."""
 
-import importlib.util
+import importlib
 import json
 import re
-import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -24,13 +23,9 @@ WEBHOOKS = json.loads((ROOT / "config" / "webhooks.schema.json").read_text())
 
 @pytest.fixture(scope="module")
 def references() -> ModuleType:
-    sys.path.append(str(ROOT / "scripts"))  # as when it is run
-    spec = importlib.util.spec_from_file_location("references", ROOT / "scripts" / "references.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "scripts")
+        return importlib.import_module("references")
 
 
 def test_what_is_made_is_up_to_date(references):

@@ -70,10 +70,10 @@ def _operation(document: Mapping[str, Any], path: str, method: str, operation: M
         yield f"<p>{_text(operation['description'])}</p>"
     if operation.get("security") == []:
         yield "<p>Needs no key.</p>"
-    parameters = [_resolved(document, parameter) for parameter in operation.get("parameters", ())]
+    parameters = [resolved(document, parameter) for parameter in operation.get("parameters", ())]
     if parameters:
         rows = [
-            (parameter["name"], _kind(document, parameter["schema"]), parameter["in"], parameter.get("description", ""))
+            (parameter["name"], kind(document, parameter["schema"]), parameter["in"], parameter.get("description", ""))
             for parameter in parameters
         ]
         yield from _table("Parameters", ("Name", "Type", "Where", "What for"), rows)
@@ -81,7 +81,7 @@ def _operation(document: Mapping[str, Any], path: str, method: str, operation: M
     schema: Mapping[str, Any] = {}
     if body is not None:
         content = body["content"]
-        schema = _resolved(document, next(iter(content.values()))["schema"])
+        schema = resolved(document, next(iter(content.values()))["schema"])
         yield f"<h4>Body</h4><p>{_text(schema.get('description', ''))} {escape(', '.join(content))}</p>"
         yield from _fields(document, schema, "Fields of the body")
     example = _example(document, schema) if body is not None else None
@@ -107,7 +107,7 @@ def _curl(path: str, method: str, example: object) -> str:
 
 def _answer(document: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
     for type, content in answer.get("content", {}).items():
-        yield f"{_kind(document, content.get('schema', {}))} ({type})"
+        yield f"{kind(document, content.get('schema', {}))} ({type})"
 
 
 # --- schemas ----------------------------------------------------------------------------------------------------
@@ -127,14 +127,15 @@ def _schemas(document: Mapping[str, Any]) -> Iterator[str]:
 def _fields(document: Mapping[str, Any], schema: Mapping[str, Any], caption: str) -> Iterator[str]:
     needed = schema.get("required", ())
     rows = [
-        (name, _kind(document, each), "yes" if name in needed else "", _about(document, each))
+        (name, kind(document, each), "yes" if name in needed else "", about(document, each))
         for name, each in schema.get("properties", {}).items()
     ]
     if rows:
         yield from _table(caption, ("Field", "Type", "Required", "What it is"), rows)
 
 
-def _about(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def about(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """What a schema says of itself, its examples and its default."""
     said = [schema["description"]] if "description" in schema else []
     if schema.get("examples"):
         said.append("Such as " + " or ".join(json.dumps(each) for each in schema["examples"]) + ".")
@@ -143,21 +144,21 @@ def _about(document: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def _kind(document: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -> str:
+def kind(document: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -> str:
     """A schema's type in a few words."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "enum" in schema:
         return " | ".join(json.dumps(each) for each in schema["enum"])
     if "anyOf" in schema:
-        return " | ".join(_kind(document, each, depth) for each in schema["anyOf"])
+        return " | ".join(kind(document, each, depth) for each in schema["anyOf"])
     type = schema.get("type", "any")
     if isinstance(type, list):
         return " | ".join(type)
     if type == "array" and depth < DEEPEST:
-        return f"list of {_kind(document, schema.get('items', {}), depth + 1)}"
+        return f"list of {kind(document, schema.get('items', {}), depth + 1)}"
     if type == "object" and "data" in schema.get("properties", {}) and depth < DEEPEST:
-        return f"page of {_kind(document, schema['properties']['data'].get('items', {}), depth + 1)}"
+        return f"page of {kind(document, schema['properties']['data'].get('items', {}), depth + 1)}"
     return str(type)
 
 
@@ -171,7 +172,8 @@ def _example(document: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str
     return needed or dict(list(examples.items())[:1])
 
 
-def _resolved(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolved(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema, or the one that it refers to."""
     if "$ref" not in schema:
         return schema
     found: Any = document

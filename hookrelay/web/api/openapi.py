@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from hookrelay import __version__
+from hookrelay.config import about
 from hookrelay.model import WebhookFields
 from hookrelay.rules.webhook_texts import EVENT_TYPE
 from hookrelay.web.api import models
@@ -384,6 +385,9 @@ def _schemas() -> dict[str, Any]:
     fields = schemas["WebhookFields"]["properties"]
     for name, more in _FIELDS.items():
         fields[name] |= more
+    for name, schema in [*fields.items(), *schemas["Webhook"]["properties"].items()]:
+        if name in about.WEBHOOK:
+            schema.setdefault("description", about.WEBHOOK[name])
     patch = {name: _nullable(schema) for name, schema in fields.items() if name not in ("secret", "tenant")}
     patch |= {"status": {"enum": ["active", "paused"]}, "held": {"enum": ["deliver", "discard"]}}
     schemas["WebhookPatch"] = {
