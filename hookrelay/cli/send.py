@@ -13,6 +13,8 @@ from hookrelay.model import ConfigError
 
 SHOWN = 20
 """Refused lines that the summary tells in full."""
+PASSING = ("unavailable", "store_full")
+"""Refusals that say nothing against the event: sent again later it is taken."""
 
 
 @click.command()
@@ -52,7 +54,7 @@ def command(
       hookrelay send --file events.ndjson
 
     Exit codes: 0 all were accepted (or are duplicates), 1 some were refused, 2 usage, 69 the daemon cannot be reached,
-    74 a file cannot be read, 77 not permitted.
+    or cannot take some just now, 74 a file cannot be read, 77 not permitted.
     """
     if (event_type is None) == (source is None):
         raise click.UsageError("give either TYPE and DATA, or --file")
@@ -89,7 +91,7 @@ def _submit(path: Path, lines: Numbered, output: str, total: int | None) -> int:
 
     counts = {"accepted": 0, "duplicate": 0, "refused": 0}
     refusals: list[str] = []
-    last = 0
+    last = for_good = 0
     try:
         with _progress(total) as advance:
             for answer in submit(path, lines):
@@ -97,6 +99,7 @@ def _submit(path: Path, lines: Numbered, output: str, total: int | None) -> int:
                 said = json.loads(answer)
                 error = said.get("error")
                 counts["refused" if error else "duplicate" if said.get("duplicate") else "accepted"] += 1
+                for_good += bool(error) and error["code"] not in PASSING
                 if error and len(refusals) < SHOWN:
                     refusals.append(f"line {last}: {error['code']}: {error['detail']}")
                 if output == "json":
@@ -118,7 +121,9 @@ def _submit(path: Path, lines: Numbered, output: str, total: int | None) -> int:
     if counts["refused"] > len(refusals):
         click.echo(f"and {counts['refused'] - len(refusals)} more", err=True)
     click.echo(", ".join(f"{count} {name}" for name, count in counts.items()), err=True)
-    return 1 if counts["refused"] else 0
+    if for_good:
+        return 1
+    return 69 if counts["refused"] else 0
 
 
 class _progress:

@@ -1,0 +1,224 @@
+"""docs/submitting.md: its programs submit, send again what was lost, and say what is refused."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig import Daemon
+
+PAGE = (Path(__file__).parents[2] / "docs/submitting.md").read_text()
+CLOSED = 'events.closed_catalogue = true\n[event_types."booking.moved"]\ndescription = "moved"\n'
+
+
+def code(heading: str, number: int = 0) -> str:
+    """The how many-th program under a heading."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```(?:python|js|go|php|sh|sql)\n(.*?)```", section, re.DOTALL)[number]
+
+
+PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
+    "python": (code("Python"), "events.py", [sys.executable]),
+    "node": (code("Node"), "events.mjs", ["node"]),
+    "go": (code("Go"), "events.go", ["go", "run"]),
+    "php": (code("PHP"), "events.php", ["php"]),
+    "send": (code("The shell"), "send.sh", ["sh"]),
+    "nc": (code("The shell", 1), "nc.sh", ["sh"]),
+}
+HERE = [name for name, (_, _, command) in PROGRAMS.items() if shutil.which(command[0])]
+"""Programs whose runtime is on this machine; `make test` sees to all but Go."""
+
+
+class Front:
+    """A socket before the daemon's that plays each connection by its script, then lets all pass."""
+
+    def __init__(self, at: Path, behind: Path, *script: str) -> None:
+        self.connections = 0
+        self._behind = behind
+        self._script = script
+        self._held: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(at))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for sock in self._held:
+            sock.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                self.connections += 1
+                step = self._script[self.connections - 1] if self.connections <= len(self._script) else "pass"
+                with contextlib.suppress(OSError):
+                    self._play(step, sock)
+
+    def _play(self, step: str, sock: socket.socket) -> None:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += sock.recv(65536)
+        if step == "hang":
+            self._held.append(sock)
+            return
+        with sock:
+            if step == "unavailable":
+                sock.sendall(b'{"error":{"code":"unavailable","detail":"the daemon is stopping"}}\n')
+            elif step in ("lose", "pass"):
+                self._relay(sock, line, is_lost=step == "lose")
+                sock.shutdown(socket.SHUT_RDWR)  # closing alone would wait for the pump
+
+    def _relay(self, sock: socket.socket, line: bytes, *, is_lost: bool) -> None:
+        with socket.socket(socket.AF_UNIX) as behind:
+            behind.connect(str(self._behind))
+            behind.sendall(line)
+            threading.Thread(target=self._pump, args=(sock, behind), daemon=True).start()
+            while answer := behind.recv(65536):
+                sock.sendall(answer[: len(answer) // 2] if is_lost else answer)
+                if is_lost:
+                    return
+
+    @staticmethod
+    def _pump(sock: socket.socket, behind: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := sock.recv(65536):
+                behind.sendall(data)
+            behind.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Callable[..., Front]]:
+    made: list[Front] = []
+
+    def make(*script: str) -> Front:
+        made.append(Front(tmp_path / "front.sock", tmp_path / "e.sock", *script))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def run(name: str, at: Path, path: Path) -> "subprocess.CompletedProcess[str]":
+    """The program as it stands on the page, but for how long it waits for an answer."""
+    text, file, command = PROGRAMS[name]
+    text = text.replace("for wait in 0 1 2 5 10", "for wait in 0 0 0 0 0")
+    for patient in ("TIMEOUT_S = 5", "TIMEOUT_MS = 5000", "timeout = 5 * time.Second", "nc -N -w 5"):
+        hasty = patient.replace("5000", "1000").replace("= 5", "= 1").replace("-w 5", "-w 1")
+        text = text.replace(patient, hasty)
+    (at / file).write_text(text)
+    (at / "bin").mkdir(exist_ok=True)
+    script = at / "bin/hookrelay"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hookrelay "$@"\n')
+    script.chmod(0o755)
+    env = {**os.environ, "HOOKRELAY_SOCKET": str(path), "HOOKRELAY_EVENTS__SOCKET": str(path)}
+    env |= {"PATH": f"{at / 'bin'}:{os.environ['PATH']}", "GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
+    return subprocess.run([*command, file], cwd=at, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_program_sends_again_until_its_event_is_on_disk_once(name, daemon, front, tmp_path):
+    made: Daemon = daemon().start()
+    script = ["drop", "hang", "unavailable", "lose"]
+    if name == "send":
+        script.remove("hang")  # it waits a minute for an answer
+    before = front(*script)
+    done = run(name, tmp_path, tmp_path / "front.sock")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (event,) = made.get("/v1/events").json["data"]
+    assert (event["type"], event["idempotency_key"]) == ("booking.created", "booking-7-created")
+    assert event["id"] in done.stdout
+    if name != "send":
+        assert json.loads(done.stdout) == {"id": event["id"], "deliveries": 0, "duplicate": True}
+    assert before.connections == len(script) + 1
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_program_does_not_send_again_what_is_refused(name, daemon, front, tmp_path):
+    daemon(settings=CLOSED).start()
+    before = front()
+    done = run(name, tmp_path, tmp_path / "front.sock")
+    assert (done.returncode != 0, before.connections) == (True, 1)
+    assert "unknown_event_type" in done.stdout + done.stderr
+
+
+def test_over_http_the_same_holds(daemon, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listen = f'api.listen = ["unix:a.sock", "127.0.0.1:{port}"]\n'
+    made: Daemon = daemon(settings=listen).start()
+    wish = json.dumps({"tenant": "default", "role": "submit"})
+    asked = [
+        "curl",
+        "-s",
+        "--unix-socket",
+        "a.sock",
+        "http://localhost/v1/keys",
+        "-H",
+        "Content-Type: application/json",
+    ]
+    key = json.loads(subprocess.run([*asked, "-d", wish], cwd=tmp_path, capture_output=True, check=True).stdout)["key"]
+    (tmp_path / "submit.header").write_text(f"Authorization: Bearer {key}\n")
+    command = ["sh", "-c", code("Over HTTP").replace("127.0.0.1:8787", f"127.0.0.1:{port}")]
+
+    def post() -> tuple[int, Any]:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return done.returncode, json.loads(done.stdout)
+
+    code_1, first = post()
+    code_2, second = post()
+    assert (code_1, code_2, second) == (0, 0, {**first, "duplicate": True})
+    assert made.end() == 0
+    daemon(settings=listen + CLOSED).start()
+    assert (post()[0], post()[1]["code"]) == (1, "unknown_event_type")
+
+
+def load(name: str, text: str, at: Path) -> Any:
+    (at / f"{name}.py").write_text(text)
+    spec = importlib.util.spec_from_file_location(name, at / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_outbox_is_carried_over_once_whatever_breaks_in_between(daemon, front, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOOKRELAY_SOCKET", str(tmp_path / "front.sock"))
+    many = load("many", code("Many at once"), tmp_path)
+    monkeypatch.setitem(sys.modules, "many", many)
+    outbox = load("outbox", code("Inside a transaction"), tmp_path)
+    db = sqlite3.connect(":memory:")
+    db.executescript(code("Inside a transaction", 1))
+    rows = [("booking.created", json.dumps({"booking": number})) for number in range(600)]
+    db.executemany("INSERT INTO outbox (type, data) VALUES (?, ?)", [*rows, ("no type", "1")])
+    db.commit()
+    with pytest.raises(OSError, match="No such file"):
+        outbox.carry(db)
+    assert db.execute("SELECT count(*) FROM outbox").fetchone() == (601,)
+
+    made: Daemon = daemon().start()
+    before = front("lose")
+    with pytest.raises(OSError, match=r"answered|[Rr]eset|[Bb]roken"):
+        outbox.carry(db)
+    outbox.carry(db)
+    assert before.connections == 3
+    ((kept, refused),) = db.execute("SELECT type, refused FROM outbox").fetchall()
+    assert (kept, json.loads(refused)["error"]["code"]) == ("no type", "invalid_event")
+    assert made.metric('hookrelay_events_total{result="accepted"}') == 600
+    db.close()
