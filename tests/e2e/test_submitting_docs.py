@@ -19,7 +19,6 @@ import pytest
 from rig import Daemon
 
 PAGE = (Path(__file__).parents[2] / "docs/submitting.md").read_text()
-CLOSED = 'events.closed_catalogue = true\n[event_types."booking.moved"]\ndescription = "moved"\n'
 
 
 def code(heading: str, number: int = 0) -> str:
@@ -101,12 +100,22 @@ class Front:
             behind.shutdown(socket.SHUT_WR)
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon for all of them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    made = Daemon(tmp_path_factory.mktemp("d"), settings=f'api.listen = ["unix:a.sock", "127.0.0.1:{port}"]\n').start()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def front(tmp_path: Path) -> Iterator[Callable[..., Front]]:
+def front(tmp_path: Path, running: Daemon) -> Iterator[Callable[..., Front]]:
     made: list[Front] = []
 
     def make(*script: str) -> Front:
-        made.append(Front(tmp_path / "front.sock", tmp_path / "e.sock", *script))
+        made.append(Front(tmp_path / "front.sock", running.at / "e.sock", *script))
         return made[-1]
 
     yield make
@@ -114,14 +123,23 @@ def front(tmp_path: Path) -> Iterator[Callable[..., Front]]:
         each.close()
 
 
-def run(name: str, at: Path, path: Path) -> "subprocess.CompletedProcess[str]":
-    """The program as it stands on the page, but for how long it waits for an answer."""
+def events(running: Daemon, key: str) -> list[dict[str, Any]]:
+    """What is on disk by an idempotency key."""
+    rows = running.get("/v1/events?limit=250&type=booking.created").json["data"]
+    return [row for row in rows if row["idempotency_key"] == key]
+
+
+def run(name: str, at: Path, **other: str) -> "subprocess.CompletedProcess[str]":
+    """The program as it stands on the page, but for how long it waits, and for other words."""
     text, file, command = PROGRAMS[name]
     text = text.replace("for wait in 0 1 2 5 10", "for wait in 0 0 0 0 0")
     for patient in ("TIMEOUT_S = 5", "TIMEOUT_MS = 5000", "timeout = 5 * time.Second", "nc -N -w 5"):
         hasty = patient.replace("5000", "1000").replace("= 5", "= 1").replace("-w 5", "-w 1")
         text = text.replace(patient, hasty)
+    for word, instead in {**other, "key": f"{name}-7-created"}.items():
+        text = text.replace({"key": "booking-7-created", "type": "booking.created"}[word], instead)
     (at / file).write_text(text)
+    path = at / "front.sock"
     (at / "bin").mkdir(exist_ok=True)
     script = at / "bin/hookrelay"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hookrelay "$@"\n')
@@ -132,16 +150,14 @@ def run(name: str, at: Path, path: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_a_program_sends_again_until_its_event_is_on_disk_once(name, daemon, front, tmp_path):
-    made: Daemon = daemon().start()
+def test_a_program_sends_again_until_its_event_is_on_disk_once(name, running, front, tmp_path):
     script = ["drop", "hang", "unavailable", "lose"]
     if name == "send":
         script.remove("hang")  # it waits a minute for an answer
     before = front(*script)
-    done = run(name, tmp_path, tmp_path / "front.sock")
+    done = run(name, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    (event,) = made.get("/v1/events").json["data"]
-    assert (event["type"], event["idempotency_key"]) == ("booking.created", "booking-7-created")
+    (event,) = events(running, f"{name}-7-created")
     assert event["id"] in done.stdout
     if name != "send":
         assert json.loads(done.stdout) == {"id": event["id"], "deliveries": 0, "duplicate": True}
@@ -149,43 +165,30 @@ def test_a_program_sends_again_until_its_event_is_on_disk_once(name, daemon, fro
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_a_program_does_not_send_again_what_is_refused(name, daemon, front, tmp_path):
-    daemon(settings=CLOSED).start()
+def test_a_program_does_not_send_again_what_is_refused(name, front, tmp_path):
     before = front()
-    done = run(name, tmp_path, tmp_path / "front.sock")
+    done = run(name, tmp_path, type="no-type")
     assert (done.returncode != 0, before.connections) == (True, 1)
-    assert "unknown_event_type" in done.stdout + done.stderr
+    assert "invalid_event" in done.stdout + done.stderr
 
 
-def test_over_http_the_same_holds(daemon, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    listen = f'api.listen = ["unix:a.sock", "127.0.0.1:{port}"]\n'
-    made: Daemon = daemon(settings=listen).start()
+def test_over_http_an_event_is_taken_once_and_a_refusal_is_shown(running, tmp_path):
     wish = json.dumps({"tenant": "default", "role": "submit"})
-    asked = [
-        "curl",
-        "-s",
-        "--unix-socket",
-        "a.sock",
-        "http://localhost/v1/keys",
-        "-H",
-        "Content-Type: application/json",
-    ]
-    key = json.loads(subprocess.run([*asked, "-d", wish], cwd=tmp_path, capture_output=True, check=True).stdout)["key"]
+    place = ["--unix-socket", str(running.at / "a.sock"), "http://localhost/v1/keys"]
+    asked = ["curl", "-s", *place, "-H", "Content-Type: application/json", "-d", wish]
+    key = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)["key"]
     (tmp_path / "submit.header").write_text(f"Authorization: Bearer {key}\n")
-    command = ["sh", "-c", code("Over HTTP").replace("127.0.0.1:8787", f"127.0.0.1:{port}")]
+    port = re.findall(r'127\.0\.0\.1:(\d+)"', running.config.read_text())[0]
+    text = code("Over HTTP").replace("8787", port)
 
-    def post() -> tuple[int, Any]:
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    def post(text: str) -> tuple[int, Any]:
+        done = subprocess.run(["sh", "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         return done.returncode, json.loads(done.stdout)
 
-    code_1, first = post()
-    code_2, second = post()
-    assert (code_1, code_2, second) == (0, 0, {**first, "duplicate": True})
-    assert made.end() == 0
-    daemon(settings=listen + CLOSED).start()
-    assert (post()[0], post()[1]["code"]) == (1, "unknown_event_type")
+    (status, first), (again, second) = post(text), post(text)
+    assert (status, again, second) == (0, 0, {**first, "duplicate": True})
+    status, refused = post(text.replace("booking.created", "no type"))
+    assert (status, refused["code"]) == (1, "invalid_event")
 
 
 def load(name: str, text: str, at: Path) -> Any:
@@ -198,27 +201,28 @@ def load(name: str, text: str, at: Path) -> Any:
     return module
 
 
-def test_the_outbox_is_carried_over_once_whatever_breaks_in_between(daemon, front, tmp_path, monkeypatch):
+def test_the_outbox_is_carried_over_once_whatever_breaks_in_between(running, front, tmp_path, monkeypatch):
     monkeypatch.setenv("HOOKRELAY_SOCKET", str(tmp_path / "front.sock"))
-    many = load("many", code("Many at once"), tmp_path)
-    monkeypatch.setitem(sys.modules, "many", many)
+    monkeypatch.setitem(sys.modules, "many", load("many", code("Many at once"), tmp_path))
     outbox = load("outbox", code("Inside a transaction"), tmp_path)
-    db = sqlite3.connect(":memory:")
-    db.executescript(code("Inside a transaction", 1))
-    rows = [("booking.created", json.dumps({"booking": number})) for number in range(600)]
-    db.executemany("INSERT INTO outbox (type, data) VALUES (?, ?)", [*rows, ("no type", "1")])
-    db.commit()
-    with pytest.raises(OSError, match="No such file"):
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(code("Inside a transaction", 1))
+        rows = [("booking.carried", json.dumps({"booking": number})) for number in range(600)]
+        db.executemany("INSERT INTO outbox (type, data) VALUES (?, ?)", [*rows, ("no type", "1")])
+        db.commit()
+        with pytest.raises(OSError, match="No such file"):
+            outbox.carry(db)
+        assert db.execute("SELECT count(*) FROM outbox").fetchone() == (601,)
+        before = front("lose")
+        with pytest.raises(OSError, match=r"answered|[Rr]eset|[Bb]roken"):
+            outbox.carry(db)
         outbox.carry(db)
-    assert db.execute("SELECT count(*) FROM outbox").fetchone() == (601,)
-
-    made: Daemon = daemon().start()
-    before = front("lose")
-    with pytest.raises(OSError, match=r"answered|[Rr]eset|[Bb]roken"):
-        outbox.carry(db)
-    outbox.carry(db)
-    assert before.connections == 3
-    ((kept, refused),) = db.execute("SELECT type, refused FROM outbox").fetchall()
-    assert (kept, json.loads(refused)["error"]["code"]) == ("no type", "invalid_event")
-    assert made.metric('hookrelay_events_total{result="accepted"}') == 600
-    db.close()
+        assert before.connections == 3
+        ((kept, refused),) = db.execute("SELECT type, refused FROM outbox").fetchall()
+        assert (kept, json.loads(refused)["error"]["code"]) == ("no type", "invalid_event")
+    pages = [running.get("/v1/events?type=booking.carried&limit=250").json]
+    while pages[-1]["next_cursor"]:
+        cursor = pages[-1]["next_cursor"]
+        pages.append(running.get(f"/v1/events?type=booking.carried&limit=250&cursor={cursor}").json)
+    keys = [row["idempotency_key"] for page in pages for row in page["data"]]
+    assert (len(keys), set(keys)) == (600, {f"outbox-{number}" for number in range(1, 601)})
