@@ -208,7 +208,7 @@ def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
             " run the version that wrote it, or a later one"
         )
     if 0 < version < newest and path is not None:
-        conn.execute("VACUUM INTO ?", (str(path.with_name(f"{path.name}.before-schema-{newest}")),))
+        _copy_before(conn, path, version, newest)
     for number, text in steps:
         if number <= version:
             continue
@@ -223,6 +223,23 @@ def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
                 )
             conn.pragma("user_version", number)
         conn.execute("COMMIT")
+
+
+def _copy_before(conn: apsw.Connection, path: Path, version: int, newest: int) -> None:
+    """A copy of the store as it is before it is brought up to date: all of it, or none by that name.
+
+    One that is there already stays where it is older than the store, for then this is the rest of an upgrade that was
+    cut short; one of an upgrade that was taken back gives way.
+    """
+    copy = path.with_name(f"{path.name}.before-schema-{newest}")
+    if copy.exists():
+        with contextlib.suppress(apsw.Error), contextlib.closing(reader(str(copy))) as earlier:
+            if 0 < earlier.pragma("user_version") < version:
+                return
+    fresh = copy.with_name(f"{copy.name}.new")
+    fresh.unlink(missing_ok=True)
+    conn.execute("VACUUM INTO ?", (str(fresh),))
+    fresh.replace(copy)
 
 
 def sqlite_version() -> str:

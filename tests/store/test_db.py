@@ -252,6 +252,60 @@ def test_an_older_store_is_brought_up_to_date_after_a_copy_of_it_and_what_waited
     copy.close()
 
 
+def of_schema(path: Path, number: int) -> None:
+    """Make, or bring up to date, a store as the version with that schema would."""
+    with pytest.MonkeyPatch.context() as patch:
+        steps = opening.migrations()[:number]
+        patch.setattr(opening, "migrations", lambda: steps)
+        Store(opened(path))._close()
+
+
+def schema_of(path: Path) -> int:
+    conn = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    version: int = conn.pragma("user_version")
+    conn.close()
+    return version
+
+
+def test_an_upgrade_that_was_cut_short_goes_on_and_keeps_its_copy(tmp_path):
+    path, newest = tmp_path / "h.db", len(opening.migrations())
+    of_schema(path, 1)
+    copy = tmp_path / f"h.db.before-schema-{newest}"
+    copy.write_bytes(path.read_bytes())
+    of_schema(path, 2)  # as far as it came
+    Store(opened(path))._close()
+    assert (schema_of(path), schema_of(copy)) == (newest, 1)
+
+
+def test_after_an_upgrade_that_was_taken_back_the_next_one_takes_a_copy_of_its_own(tmp_path):
+    path, newest = tmp_path / "h.db", len(opening.migrations())
+    of_schema(path, 1)
+    Store(opened(path))._close()
+    copy = tmp_path / f"h.db.before-schema-{newest}"
+    first = copy.read_bytes()
+    path.write_bytes(first)
+    (tmp_path / "h.db.id").unlink()
+    old = apsw.Connection(str(path))
+    old.execute("INSERT INTO event VALUES (1, 5, 'default', 'a.b', 't', x'31', NULL, NULL, NULL, 0)")
+    old.close()
+    Store(opened(path))._close()
+    assert (schema_of(path), schema_of(copy)) == (newest, 1)
+    again = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    assert again.execute("SELECT count(*) FROM event").get == 1
+    again.close()
+
+
+def test_a_torn_copy_of_a_cut_upgrade_is_made_anew(tmp_path):
+    path, newest = tmp_path / "h.db", len(opening.migrations())
+    of_schema(path, 1)
+    copy = tmp_path / f"h.db.before-schema-{newest}"
+    copy.write_bytes(b"half of something" * 100)
+    copy.with_name(copy.name + ".new").write_bytes(b"and of this")
+    Store(opened(path))._close()
+    assert (schema_of(path), schema_of(copy)) == (newest, 1)
+    assert not copy.with_name(copy.name + ".new").exists()
+
+
 def test_answers_come_only_after_the_disk_has_it(tmp_path):
     """Every commit of the writer syncs the write-ahead log before COMMIT returns."""
     synced = []
