@@ -11,6 +11,7 @@ import pytest
 
 from hookrelay.cli.main import main
 from hookrelay.config.keys import KEYS
+from hookrelay.config.load import load
 from hookrelay.web.app import ROUTES
 
 ROOT = Path(__file__).parent.parent
@@ -67,3 +68,14 @@ def test_every_call_is_in_the_api_reference():
     pages = ("/openapi.json", "/docs", "/dashboard")
     calls = [f"{method} {path}" for path, methods in ROUTES.items() for method in methods if not path.startswith(pages)]
     assert [call for call in calls if f"`{call}`" not in text] == []
+
+
+def test_the_examples_of_the_man_page_are_right(tmp_path):
+    page = (ROOT / "docs/man/hookrelay.toml.5").read_text().partition(".SH EXAMPLE")[2]
+    settings, webhook = [text.replace("\\-", "-") for text in re.findall(r"\.nf\n(.*?)\.fi", page, re.DOTALL)]
+    (tmp_path / "webhooks.d").mkdir()
+    (tmp_path / "hookrelay.toml").write_text(settings)
+    (tmp_path / "webhooks.d/bookings.toml").write_text(webhook)
+    (tmp_path / "webhooks.d/bookings.secret").write_text("whsec_" + "A" * 32)
+    loaded = load(tmp_path / "hookrelay.toml", {})
+    assert [webhook.url for webhook in loaded.webhooks] == ["https://shop.example/webhooks"]
