@@ -17,7 +17,7 @@ SEND = [sys.executable, "-m", "hookrelay", "send"]
 
 
 class Daemon:
-    """Answers each line by what it holds: a type of `bad` is refused, a key of `again` is a duplicate."""
+    """Answers each line by what it holds: types `bad` and `full` are refused, a key of `again` is a duplicate."""
 
     def __init__(self, folder: Path, *, hang_up_after: int | None = None) -> None:
         self.path = folder / "events.sock"
@@ -42,6 +42,8 @@ class Daemon:
     def _answer(self, event: dict) -> dict:
         if event["type"] == "bad":
             return {"error": {"code": "invalid_event", "detail": "no such thing", "field": "type"}}
+        if event["type"] == "full":
+            return {"error": {"code": "store_full", "detail": "no room"}}
         duplicate = {"duplicate": True} if event.get("idempotency_key") == "again" else {}
         return {"id": f"evt_{len(self.lines)}", "deliveries": 2, **duplicate}
 
@@ -85,6 +87,14 @@ def test_a_file_of_events_is_summed_up_with_the_number_of_every_refused_line(dae
     )
     assert done.returncode == 1
     assert done.stderr == b"line 3: invalid_event: no such thing\n1 accepted, 1 duplicate, 1 refused\n"
+
+
+@pytest.mark.parametrize(("types", "code"), [(["full", "a"], 69), (["full", "bad"], 1)])
+def test_what_would_be_taken_later_exits_as_if_nobody_was_there(daemon, types, code):
+    events = b"".join(b'{"type":"%b"}\n' % each.encode() for each in types)
+    done = send("--socket", daemon.path, "--file", "-", stdin=events)
+    assert done.returncode == code
+    assert b"line 1: store_full: no room" in done.stderr
 
 
 def test_with_json_every_answer_is_a_line_of_its_own(daemon):
