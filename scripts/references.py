@@ -1,5 +1,5 @@
-"""Write what is made: from the code's own definitions the example file, the JSON Schemas, the references, the man pages;
-and the Grafana dashboard.
+"""Write what is made: from the code's own definitions the example file, the JSON Schemas, the references and the man
+pages; and the Grafana dashboard.
 
 python scripts/references.py          write them
 python scripts/references.py --check  exit with 1 where one of them is out of date
