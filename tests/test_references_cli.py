@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -79,3 +80,30 @@ def test_the_examples_of_the_man_page_are_right(tmp_path):
     (tmp_path / "webhooks.d/bookings.secret").write_text("whsec_" + "A" * 32)
     loaded = load(tmp_path / "hookrelay.toml", {})
     assert [webhook.url for webhook in loaded.webhooks] == ["https://shop.example/webhooks"]
+
+
+def examples() -> list[str]:
+    """Every command line that some --help shows, its continued lines joined."""
+    blocks = re.findall(r"```console\n(.*?)```", REFERENCE, re.DOTALL)
+    lines = [line for block in blocks for line in re.sub(r" *\\\n *", " ", block).splitlines()]
+    return [line.removeprefix("$ ") for line in lines]
+
+
+@pytest.mark.parametrize("line", examples())
+def test_every_example_of_the_command_line_is_one_that_it_takes(line):
+    shell = shlex.shlex(line.replace('eval "$(', "").replace(')"', ""), posix=True, punctuation_chars="|&<>;")
+    shell.whitespace_split = True
+    of_line: list[list[str]] = [[]]
+    for word in shell:
+        if set(word) <= set("|&<>;"):
+            of_line.append([])
+        elif of_line[-1] or "=" not in word:  # not an assignment before the command
+            of_line[-1].append(word)
+    calls = [words[1:] for words in of_line if words[:1] == ["hookrelay"]]
+    assert calls
+    for name, *words in calls:
+        command, context = main.get_command(click.Context(main), name), click.Context(main)
+        while isinstance(command, click.Group):
+            command = command.get_command(context, words.pop(0))
+        assert command is not None
+        command.make_context(name, words)  # a mistake ends the test with click's own words
