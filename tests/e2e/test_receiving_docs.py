@@ -53,9 +53,6 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-PORTS = {name: free_port() for name in [*HERE, "listen"]}
-
-
 @pytest.fixture(scope="module")
 def record() -> Iterator[Receiver]:
     made = Receiver()
@@ -66,14 +63,19 @@ def record() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, record: Receiver) -> Iterator[Daemon]:
     """One daemon that delivers to all of them, each its own type of event."""
-    hooks = [hook(name, port, events=[f"page.{name}"], retry=["100ms"]) for name, port in PORTS.items()]
-    hooks.append(hook("record", record.port, events=["page.record"]))
-    made = Daemon(tmp_path_factory.mktemp("d"), "".join(hooks)).start()
+    made = Daemon(tmp_path_factory.mktemp("d"), hook("record", record.port, events=["page.record"])).start()
     yield made
     made.close()
 
 
-def write(name: str, at: Path) -> list[str]:
+def point(running: Daemon, name: str, port: int) -> None:
+    """Have the daemon deliver `page.NAME` there: a port is taken only when its receiver is about to listen on it."""
+    running.rewrite(running.hooks.read_text() + hook(name, port, events=[f"page.{name}"], retry=["100ms"]))
+    running.tell(signal.SIGHUP)
+    wait_for(lambda: any(row["url"].endswith(f"/{name}") for row in running.get("/v1/webhooks").json["data"]))
+
+
+def write(name: str, at: Path, port: int) -> list[str]:
     """The program as it stands on the page; the command that runs it."""
     if name == "python":
         (at / "receiver.py").write_text(code("Python"))
@@ -88,7 +90,7 @@ def write(name: str, at: Path) -> list[str]:
         version = LIBRARY.name.rpartition("@")[2]
         (at / "go.mod").write_text(f"module receiver\ngo 1.22\nrequire {MODULE} {version}\n")
         built = subprocess.run(
-            ["go", "build", "-mod=mod", "-o", "receiver", "."], cwd=at, capture_output=True, text=True, timeout=300,
+            ["go", "build", "-mod=mod", "-o", "receiver", "."], cwd=at, capture_output=True, text=True, timeout=600,
             env={**os.environ, "GOPROXY": "off", "GOFLAGS": "", "GONOSUMDB": "*", "GOTOOLCHAIN": "local"},
         )  # fmt: skip
         assert built.returncode == 0, built.stderr
@@ -97,13 +99,13 @@ def write(name: str, at: Path) -> list[str]:
     sources = sorted((LIBRARY / "php/src").rglob("*.php"), reverse=True)
     (at / "vendor/autoload.php").write_text("<?php\n" + "".join(f"require '{path}';\n" for path in sources))
     (at / "receive.php").write_text(code("PHP"))
-    return ["php", "-S", f"127.0.0.1:{PORTS['php']}", "receive.php"]
+    return ["php", "-S", f"127.0.0.1:{port}", "receive.php"]
 
 
 @contextlib.contextmanager
 def receiver(name: str, at: Path, port: int) -> Iterator[Path]:
     """The program while it runs; yields the file of what it says."""
-    command = write(name, at)
+    command = write(name, at, port)
     said = at / "said"
     with said.open("wb") as out:
         env = {**os.environ, "PORT": str(port), "WEBHOOK_SECRET": SECRET}
@@ -135,8 +137,9 @@ def signed(body: bytes, id: str, timestamp: int, *secrets: bytes) -> dict[str, s
 
 @pytest.mark.parametrize("name", HERE)
 def test_a_receiver_takes_each_event_once_and_turns_forged_ones_away(name, running, tmp_path):
-    port = PORTS[name]
+    port = free_port()
     with receiver(name, tmp_path, port) as said:
+        point(running, name, port)
         running.submit(line(7, type=f"page.{name}"))
         wait_for(lambda: running.deliveries(name)[0]["status"] == "succeeded", told=said.read_text)
         (delivery,) = running.deliveries(name)

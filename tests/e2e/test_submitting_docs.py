@@ -146,7 +146,7 @@ def run(name: str, at: Path, **other: str) -> "subprocess.CompletedProcess[str]"
     script.chmod(0o755)
     env = {**os.environ, "HOOKRELAY_SOCKET": str(path), "HOOKRELAY_EVENTS__SOCKET": str(path)}
     env |= {"PATH": f"{at / 'bin'}:{os.environ['PATH']}", "GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
-    return subprocess.run([*command, file], cwd=at, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*command, file], cwd=at, env=env, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("name", HERE)
