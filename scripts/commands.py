@@ -29,6 +29,9 @@ ENVIRONMENT = {
     "NO_COLOR": "Where it is set, nothing is coloured.",
 }
 
+HELP = ("-h, --help", "Show this message and exit.")
+"""The option that every command has. Click makes it once, with the names that whoever asked first would have it by."""
+
 
 class Paragraph(NamedTuple):
     """Of a command's help: prose that may be filled, or lines that stay as they are."""
@@ -71,14 +74,12 @@ def _walk(command: click.Command, context: click.Context) -> Iterator[Command]:
             assert member is not None
             if not member.hidden:
                 members[name] = (member, click.Context(member, info_name=name, parent=context))
-    records = [
-        param.get_help_record(context) for param in command.get_params(context) if isinstance(param, click.Option)
-    ]
+    records = [param.get_help_record(context) for param in command.params if isinstance(param, click.Option)]
     yield Command(
         context.command_path.replace("import_", "import"),
         " ".join([context.command_path, *command.collect_usage_pieces(context)]),
         [*_paragraphs(command.help or "")],
-        [record for record in records if record is not None],
+        [*(record for record in records if record is not None), HELP],
         {name: member.get_short_help_str(200) for name, (member, _) in members.items()},
     )
     for member, its_context in members.values():

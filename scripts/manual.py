@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from commands import ENVIRONMENT, EXIT_CODES, Command, Paragraph, commands
+from commands import ENVIRONMENT, EXIT_CODES, HELP, Command, Paragraph, commands
 
 from hookrelay import __version__
 from hookrelay.config import about
@@ -58,7 +58,7 @@ def _command_page(top: Command, rest: list[Command]) -> Iterator[str]:
         for paragraph in command.paragraphs:
             yield from _paragraph(paragraph)
         for option, text in command.options:
-            if option != "-h, --help":
+            if option != HELP[0]:
                 yield from _entry(_bold(option), text)
     yield ".SH EXIT STATUS"
     for code, text in EXIT_CODES.items():
