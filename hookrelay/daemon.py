@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from hookrelay import __version__
+from hookrelay import __version__, tracing
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
@@ -60,6 +60,8 @@ DOORS_S = 2.0
 """How long answers that are owed to clients may take."""
 HURRY_S = 0.5
 """After a second SIGTERM."""
+FLUSH_S = 2.0
+"""How long the last spans may take to get to their collector."""
 SAVING_S = 1.0
 """How long an editor may take from emptying a file to having it whole again."""
 DESCRIPTORS_KEPT = 600
@@ -101,6 +103,8 @@ class Daemon:
         self._sessions: Sessions
         self._tally: Tally
         self._upkeep: Upkeep
+        self._tracing: tracing.Tracing | None = None
+        self._is_in_hurry = False
         self._feed = Feed()
         self._policy = loaded.config.egress.policy
         self._started_at = time.time()
@@ -133,9 +137,13 @@ class Daemon:
                         root.start_soon(self._keyring.run)
                         root.start_soon(self._tally.run)
                         root.start_soon(self._upkeep.run, self._store.last_written_ms)
+                        if self._tracing is not None:
+                            root.start_soon(self._tracing.run)
                         root.start_soon(watch_clock, time.time, self._log, self._count_fault)
                         root.start_soon(systemd.watch, self._manager, self._answers, self._status)
                         await self._relay(started)
+                        if self._tracing is not None:
+                            await self._tracing.finish(HURRY_S if self._is_in_hurry else FLUSH_S)
                         root.cancel_scope.cancel()
                 finally:
                     self._store.close()
@@ -169,6 +177,8 @@ class Daemon:
     async def _prepare(self) -> None:
         config, store = self._config, self._store
         self._tally = Tally(store, self._tenant_of, time.time)
+        self._tracing = tracing.begin(config, store.salt, self._metrics, self._log, time.time)
+        tracer = None if self._tracing is None else self._tracing.tracer
         self._upkeep = Upkeep(store, self._log, lambda: _kept(self._config), time.time)
         dialer = self._dialer = Dialer(vet=partial(_vet, config.egress.policy))
         _equip(dialer, None, config)
@@ -181,6 +191,7 @@ class Daemon:
             feed=self._feed,
             tally=self._tally,
             disable_after_s=config.delivery.disable_after_s,
+            tracer=tracer,
         )
         registry = self._registry = Registry(store, self._log, time.time, lambda: self._config.delivery.defaults)
         dispatcher = self._dispatcher = Dispatcher(
@@ -194,6 +205,7 @@ class Daemon:
             metrics=self._metrics,
             wall=time.time,
             feed=self._feed,
+            tracer=tracer,
         )
         registry.attach(self._ingest, dispatcher)
         self._editor = Editor(
@@ -298,6 +310,7 @@ class Daemon:
             health=self._health,
             waiting=self._waiting,
             backlog=self._dispatcher.backlog,
+            tracer=None if self._tracing is None else self._tracing.tracer,
         )
         dashboard = Dashboard(parts, ROUTES)
         doors.start_soon(dashboard.run, self._stopping)
@@ -403,6 +416,7 @@ class Daemon:
                     self._doors_scope.deadline = trio.current_time() + DOORS_S
             else:
                 self._log.warning("stopping_at_once", signal=signal.Signals(number).name)
+                self._is_in_hurry = True
                 self._dispatcher.stop(HURRY_S)
                 if self._doors_scope is not None:
                     self._doors_scope.deadline = trio.current_time() + HURRY_S
@@ -565,6 +579,10 @@ def load_whole(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     wrong = trust.check(ca_file, None)
     if wrong is not None:
         raise ConfigError([ConfigMistake("egress.ca_file", None, "", wrong)])
+    own_file = loaded.config.telemetry.otel.ca_file
+    wrong = None if own_file is None else trust.check(str(own_file), None)
+    if wrong is not None:
+        raise ConfigError([ConfigMistake("environment", None, "OTEL_EXPORTER_OTLP_CERTIFICATE", wrong)])
     first = {webhook.trust: webhook for webhook in reversed(loaded.webhooks) if webhook.trust is not None}
     mistakes = [
         ConfigMistake(webhook.source.removeprefix("file:"), None, f"webhook {webhook.id}", wrong)

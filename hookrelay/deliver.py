@@ -20,6 +20,7 @@ from hookrelay.store.db import Store
 from hookrelay.tally import Tally
 from hookrelay.telemetry.logs import Logger
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.telemetry.traces import Tracer
 from hookrelay.units import format_time
 
 Recorded = Callable[[Delivery, Verdict, object], None]
@@ -55,6 +56,8 @@ class Outside(Struct, frozen=True):
     disable_after_s: float | None = None
     """How long a webhook may only fail until it is disabled; None: for ever."""
     roll: Callable[[], float] = random.random
+    tracer: Tracer | None = None
+    """None where no spans are made."""
 
 
 class Deliverer:
@@ -78,8 +81,11 @@ class Deliverer:
         """Post attempt `number` of the event, as `deliver`; what comes of it is the caller's alone."""
         text = body(event)
         now = self._outside.wall()
-        head = self._envelope.head(event, text, number, int(now))
-        return await poster.post(head + text, int(now * 1000), scope)
+        started_ms = int(now * 1000)
+        tracer = self._outside.tracer
+        trace = event.traceparent if tracer is None else tracer.header(event, self.webhook, number, started_ms)
+        head = self._envelope.head(event, text, number, int(now), trace)
+        return await poster.post(head + text, started_ms, scope)
 
     def record(
         self,
@@ -118,6 +124,10 @@ class Deliverer:
         if delivery.chain is not None:
             store.hurry()  # the next of the chain waits for it
         self._count(delivery, outcome, verdict, now_ms, is_called_off=is_called_off)
+        if self._outside.tracer is not None:
+            id = store.ids.make("dlv", delivery.event.created_ms, delivery.seq)
+            state = "cancelled" if is_called_off else verdict.state
+            self._outside.tracer.attempted(delivery.event, webhook, id, delivery.attempt_count + 1, outcome, state)
         if outcome.error is not None and not is_called_off:
             self._tell(delivery, outcome, verdict, now_ms)
         if standing is not None and standing.disabled is not None:

@@ -14,6 +14,7 @@ from hookrelay.store import events
 from hookrelay.store.chains import BLOCKED_MS, WHOLE
 from hookrelay.store.db import Store
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.telemetry.traces import Tracer
 from hookrelay.units import format_size, format_time
 
 UNSTORED_LIMIT = 32 << 20
@@ -52,6 +53,7 @@ class Ingest:
         metrics: Metrics,
         wall: Callable[[], float],
         feed: Feed,
+        tracer: Tracer | None = None,
     ) -> None:
         self.catalog = catalog
         self.limits = limits
@@ -60,6 +62,7 @@ class Ingest:
         self._metrics = metrics
         self._wall = wall
         self._feed = feed
+        self._tracer = tracer
         self._unstored = 0
         self._drained = trio.Event()
         self._now_ms = 0
@@ -186,15 +189,21 @@ class Ingest:
     def _answer(self, entry: events.Entry, outcome: events.Receipt | Refused) -> bytes:
         if isinstance(outcome, Refused):
             self._metrics.events["refused"] += 1
+            if self._tracer is not None:
+                self._tracer.accepted(entry.event, error=outcome.code)
             return error_line(outcome)
         if outcome.duplicate:
             self._metrics.events["duplicate"] += 1
             event_id = self._store.ids.make("evt", outcome.created_ms, outcome.seq)
+            if self._tracer is not None:
+                self._tracer.accepted(entry.event, deliveries=outcome.deliveries, earlier=event_id)
             return b'{"id":"%b","deliveries":%d,"duplicate":true}\n' % (event_id.encode(), outcome.deliveries)
         self._metrics.events["accepted"] += 1
         if self._feed.watchers:
             self._feed.tell_event()
         event = entry.event
+        if self._tracer is not None:
+            self._tracer.accepted(event, deliveries=outcome.deliveries)
         if entry.chains is None:
             for number, webhook in enumerate(entry.webhooks, entry.first_delivery):
                 self._offer(webhook, Delivery(number, event, 0, 0, event.created_ms))

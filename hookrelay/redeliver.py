@@ -70,6 +70,9 @@ class Redeliverer:
             if scope.cancelled_caught:
                 outcome = poster.timed_out()
         await self._store.change(redeliver.insert_tested, event, webhook.seq, seq, outcome)
+        if outside.tracer is not None:
+            state = "succeeded" if outcome.error is None else "failed"
+            outside.tracer.attempted(event, webhook, self._store.ids.make("dlv", now_ms, seq), 1, outcome, state)
         outside.tally.note(
             webhook.seq, seq, outcome.error, outcome.response_code, outcome.duration_s, outcome.started_ms
         )

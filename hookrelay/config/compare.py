@@ -19,6 +19,7 @@ NEEDS_RESTART: Mapping[str, Callable[[Config], object]] = {
     "events.group": lambda config: config.events.group,
     "api.listen": lambda config: config.api.listen,
     "api.mode": lambda config: config.api.mode,
+    "telemetry.otlp_endpoint": lambda config: config.telemetry.otlp_endpoint,
 }
 """Settings that a running daemon keeps as they were at its start."""
 
@@ -52,9 +53,8 @@ def keep_fixed(after: Config, before: Config) -> Config:
     old_store, old_events, old_api = before.store, before.events, before.api
     store = structs.replace(after.store, path=old_store.path, max_size=old_store.max_size, key_file=old_store.key_file)
     events = structs.replace(after.events, socket=old_events.socket, mode=old_events.mode, group=old_events.group)
-    return structs.replace(
-        after, store=store, events=events, api=structs.replace(after.api, listen=old_api.listen, mode=old_api.mode)
-    )
+    api = structs.replace(after.api, listen=old_api.listen, mode=old_api.mode)
+    return structs.replace(after, store=store, events=events, api=api, telemetry=before.telemetry)
 
 
 def changes(

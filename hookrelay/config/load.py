@@ -15,6 +15,7 @@ from msgspec import structs
 
 from hookrelay.config.files import Document, Tell, read, read_toml, unreadable
 from hookrelay.config.keys import KEYS, SECTIONS, Key
+from hookrelay.config.otel import is_installed, read_otel
 from hookrelay.config.settings import (
     ApiSettings,
     Config,
@@ -77,6 +78,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     settings.override(environ)
     settings.check_together()
     config = settings.config(event_types)
+    if config.telemetry.otlp_endpoint is not None:
+        otel = read_otel(environ, mistakes.append)
+        config = structs.replace(config, telemetry=structs.replace(config.telemetry, otel=otel))
     policy = config.egress.policy
     if path is not None and document is None:
         policy = _lenient(policy, settings.values.keys())
@@ -147,6 +151,9 @@ class _Settings:
         if Unix(self.values["events.socket"]) in self.values["api.listen"] and not self.wrong:
             place = self.places.get("events.socket") or self.places["api.listen"]
             place((), "events.socket and api.listen name one socket: give each a path of its own")
+        if self.values["telemetry.otlp_endpoint"] is not None and not is_installed():
+            wrong = self.places["telemetry.otlp_endpoint"]
+            wrong((), "needs OpenTelemetry's libraries, which are not installed: pip install 'hookrelay[otel]'")
 
     def _wrong_variable(self, name: str, item: tuple[int, ...], detail: str) -> None:
         self._tell(ConfigMistake(ENVIRONMENT, None, name + "".join(f"[{index}]" for index in item), detail))

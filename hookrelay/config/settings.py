@@ -127,10 +127,26 @@ class MetricsSettings(Struct, frozen=True):
     per_webhook_limit: int
 
 
+class Otel(Struct, frozen=True):
+    """What OpenTelemetry's own environment variables say of traces."""
+
+    service_name: str = "hookrelay"
+    resource: tuple[tuple[str, str], ...] = ()
+    """What spans say of the process beside its service's name and version."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """For the collector; may hold credentials: never shown."""
+    ca_file: Path | None = None
+    """Certificate authorities that are trusted for the collector beside the others."""
+    is_compressed: bool = False
+    ratio: float = 1.0
+    """The share of events without a `traceparent` for which a trace is begun."""
+
+
 class TelemetrySettings(Struct, frozen=True):
     """`[telemetry]`"""
 
     otlp_endpoint: str | None
+    otel: Otel = Otel()
 
 
 class Config(Struct, frozen=True):

@@ -83,10 +83,12 @@ class Envelope:
         self._top = "".join(f"{line}\r\n" for line in lines).encode("ascii")
         self._signer = Signer(webhook.secrets)
 
-    def head(self, event: Event, body: bytes, attempt: int, now_s: int) -> bytes:
-        """Request line and headers, the blank line included, of attempt number `attempt` at `now_s` (unix seconds)."""
+    def head(self, event: Event, body: bytes, attempt: int, now_s: int, trace: str | None) -> bytes:
+        """Request line and headers, the blank line included, of attempt number `attempt` at `now_s` (unix seconds).
+
+        `trace` is the attempt's `traceparent`; None where it has none.
+        """
         id = event.id.encode()
-        trace = event.traceparent
         return (
             b"%bwebhook-id: %b\r\nidempotency-key: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n"
             b"webhook-attempt: %d\r\n%bcontent-length: %d\r\n\r\n"
@@ -102,7 +104,9 @@ class Envelope:
         )
 
 
-def shown_headers(webhook: Webhook, version: str, event: Event, attempt: int, started_ms: int) -> dict[str, str]:
+def shown_headers(
+    webhook: Webhook, version: str, event: Event, attempt: int, started_ms: int, trace: str | None
+) -> dict[str, str]:
     """The headers of an attempt as the history shows them: its signature and the webhook's own values stay unsaid."""
     _, headers = _common(webhook, version)
     headers |= {name.lower(): _MASK for name, _ in webhook.headers}
@@ -113,8 +117,8 @@ def shown_headers(webhook: Webhook, version: str, event: Event, attempt: int, st
         "webhook-signature": _MASK,
         "webhook-attempt": str(attempt),
     }
-    if event.traceparent is not None:
-        headers["traceparent"] = event.traceparent
+    if trace is not None:
+        headers["traceparent"] = trace
     headers["content-length"] = str(len(payload.body(event)))
     return headers
 

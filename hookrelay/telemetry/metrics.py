@@ -81,6 +81,7 @@ class Metrics:
         self.deliveries: Counter[str] = Counter({"succeeded": 0, "failed": 0, "cancelled": 0})
         self.attempts: Counter[str] = Counter({"success": 0})
         self.local_faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
+        self.spans: Counter[str] = Counter({"exported": 0, "dropped": 0})
         self.webhook_attempts: Counter[tuple[str, str]] = Counter()
         self.attempt_seconds = Histogram(SECONDS)
         self.latency_seconds = Histogram(SECONDS)
@@ -115,6 +116,7 @@ class Metrics:
                 _counter(
                     "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
                 ),
+                _counter("hookrelay_spans", "Spans of traces, by what became of them.", "result", self.spans),
                 CounterMetricFamily(
                     "hookrelay_rate_limit_waits",
                     "How often a webhook's rate limit made a delivery wait that could have started.",

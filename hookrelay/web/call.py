@@ -28,6 +28,7 @@ from hookrelay.store.keys import KeyRow
 from hookrelay.store.sessions import SessionRow
 from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.telemetry.traces import Tracer
 from hookrelay.web.http import Answer as Reply
 from hookrelay.web.http import Request
 from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
@@ -70,6 +71,8 @@ class Parts(Struct, frozen=True):
     """How many deliveries wait for a webhook, and what for."""
     backlog: Callable[[], Mapping[int, tuple[int, int, float]]]
     """Of each webhook for which something waits: pending, held, and by how many seconds the first is overdue."""
+    tracer: Tracer | None = None
+    """Knows what receivers were sent, where they were sent spans."""
 
 
 class Call:

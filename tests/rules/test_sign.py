@@ -72,7 +72,7 @@ def test_the_node_reference_verifies_what_each_secret_signed():
     bodies = [b"{}", '{"a":"é \U0001f600"}'.encode(), body(event()), body(event(data=b'"' + b"x" * 100_000 + b'"'))]
     cases = []
     for text in bodies:
-        _, headers = parts(Envelope(webhook(secrets=secrets), "1").head(event(), text, 1, now))
+        _, headers = parts(Envelope(webhook(secrets=secrets), "1").head(event(), text, 1, now, None))
         encoded = base64.b64encode(text).decode()
         for secret in (*secrets, b"foreign"):
             shared = "whsec_" + base64.b64encode(secret).decode()
@@ -135,7 +135,7 @@ def test_a_signature_is_good_for_the_tolerance_only(late_s: float, verdict: bool
 
 def test_a_head_has_the_contracts_headers_and_ends_in_a_blank_line():
     text = body(event())
-    head = Envelope(webhook(headers=(("X-Source", "hotel"),)), "9.8").head(event(), text, 3, 1614265330)
+    head = Envelope(webhook(headers=(("X-Source", "hotel"),)), "9.8").head(event(), text, 3, 1614265330, None)
     assert parts(head) == (
         "POST /hooks HTTP/1.1",
         [
@@ -156,7 +156,7 @@ def test_a_head_has_the_contracts_headers_and_ends_in_a_blank_line():
 
 def test_a_traceparent_is_passed_on():
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    _, headers = parts(Envelope(webhook(), "1").head(event(traceparent=trace), b"{}", 1, 1))
+    _, headers = parts(Envelope(webhook(), "1").head(event(), b"{}", 1, 1, trace))
     assert dict(headers)["traceparent"] == trace
 
 
@@ -179,7 +179,7 @@ def test_a_traceparent_is_passed_on():
     ],
 )
 def test_host_and_target_come_from_the_url(url: str, host: str, target: str):
-    first, headers = parts(Envelope(webhook(url), "1").head(event(), b"{}", 1, 1))
+    first, headers = parts(Envelope(webhook(url), "1").head(event(), b"{}", 1, 1, None))
     assert first == f"POST {target} HTTP/1.1"
     assert headers[0] == ("host", host)
 
@@ -197,8 +197,8 @@ def test_a_url_that_no_check_let_through_makes_no_request(url: str):
 def test_the_history_shows_the_headers_that_were_sent_but_no_secret_ones(trace: str | None):
     hook = webhook("https://example.com:8443/x?token=1", headers=(("Authorization", "Bearer abc"), ("x-a", "b")))
     sent = event(traceparent=trace)
-    _, headers = parts(Envelope(hook, "9.8").head(sent, body(sent), 2, 1614265330))
+    _, headers = parts(Envelope(hook, "9.8").head(sent, body(sent), 2, 1614265330, trace))
     masked = {"webhook-signature", "authorization", "x-a"}
-    assert list(shown_headers(hook, "9.8", sent, 2, 1614265330999).items()) == [
+    assert list(shown_headers(hook, "9.8", sent, 2, 1614265330999, trace).items()) == [
         (name, "***" if name in masked else value) for name, value in headers
     ]

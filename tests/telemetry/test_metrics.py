@@ -31,6 +31,7 @@ CONTRACT = {
     "hookrelay_attempts": ("counter", {"outcome"}),
     "hookrelay_local_faults": ("counter", {"kind"}),
     "hookrelay_rate_limit_waits": ("counter", set()),
+    "hookrelay_spans": ("counter", {"result"}),
     "hookrelay_webhook_attempts": ("counter", {"webhook", "outcome"}),
     "hookrelay_attempt_duration_seconds": ("histogram", {"le"}),
     "hookrelay_delivery_latency_seconds": ("histogram", {"le"}),

@@ -10,6 +10,7 @@ from hookrelay.model import Webhook as InForce
 from hookrelay.rules.sign import shown_headers
 from hookrelay.store import history
 from hookrelay.store.chains import BLOCKED_MS
+from hookrelay.telemetry.traces import Tracer
 from hookrelay.units import format_time
 from hookrelay.web.api import models
 from hookrelay.web.call import Call
@@ -151,7 +152,8 @@ def whole(
         event_row.traceparent,
         bool(row.test),
     )
-    shown = [_attempt(attempt, row, ids, event, webhook) for attempt in attempts]
+    tracer = call.parts.tracer
+    shown = [_attempt(attempt, row, ids, event, webhook, tracer) for attempt in attempts]
     return structs.replace(show(row, ids), payload=Raw(data), attempts=shown)
 
 
@@ -167,11 +169,18 @@ def _next_attempt(row: history.DeliveryRow) -> str | None:
 
 
 def _attempt(
-    attempt: history.AttemptRow, row: history.DeliveryRow, ids: Ids, event: Event, webhook: InForce | None
+    attempt: history.AttemptRow,
+    row: history.DeliveryRow,
+    ids: Ids,
+    event: Event,
+    webhook: InForce | None,
+    tracer: Tracer | None,
 ) -> models.Attempt:
     headers = None
     if webhook is not None:
-        headers = shown_headers(webhook, __version__, event, attempt.number, attempt.started_ms)
+        number, started_ms = attempt.number, attempt.started_ms
+        trace = event.traceparent if tracer is None else tracer.header(event, webhook, number, started_ms)
+        headers = shown_headers(webhook, __version__, event, number, started_ms, trace)
     return models.Attempt(
         id=ids.attempt(attempt.started_ms, row.seq, attempt.number),
         number=attempt.number,

@@ -1,0 +1,177 @@
+"""Spans on their way to the operator's collector. Deliveries never wait for it: what it does not take is dropped."""
+
+import gzip
+import os
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from hookrelay import __version__
+from hookrelay.config.settings import Config
+from hookrelay.rules.otlp import Answer, Verdict, judge, url
+from hookrelay.rules.trace import Tracks
+from hookrelay.telemetry.logs import Logger
+from hookrelay.telemetry.metrics import Metrics
+from hookrelay.telemetry.traces import Span, Tracer
+
+if TYPE_CHECKING:
+    from hookrelay.net.otlp import Collector
+    from hookrelay.telemetry.otlp import Encoder
+
+BATCH = 512
+"""Spans of one request."""
+DELAY_S = 2.0
+"""How long the first of them waits for others."""
+SLICE = 8
+"""Spans that are written in one turn of the loop, 0.4 ms: in a thread, each of the loop's system calls would have to
+wait for the GIL as long."""
+SHOWN = 200
+"""Characters of a collector's own words that are told."""
+
+
+class Tracing:
+    """The way of spans out of the daemon. `run` is its one task; `tracer` is what others make spans with."""
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        encoder: "Encoder",
+        collector: "Collector",
+        refused: Callable[[bytes], tuple[int, str]],
+        metrics: Metrics,
+        log: Logger,
+        wall: Callable[[], float],
+        *,
+        is_compressed: bool,
+    ) -> None:
+        self.tracer = tracer
+        self._encoder = encoder
+        self._collector = collector
+        self._refused = refused
+        self._counts = metrics.spans
+        self._log = log
+        self._wall = wall
+        self._is_compressed = is_compressed
+        self._zips = trio.CapacityLimiter(1)
+        self._in_hand = 0
+        self._hurries = trio.Event()
+        self._has_ended = trio.Event()
+        self._trouble = ""
+        """What was last told to be wrong; empty while all is well."""
+
+    async def run(self) -> None:
+        """Send spans until `finish` was called and none is left. Cancelled: what is left is lost."""
+        try:
+            while not (self._hurries.is_set() and not len(self.tracer)):
+                await self._fill()
+                spans = self.tracer.take(BATCH)
+                if spans:
+                    self._in_hand = len(spans)
+                    await self._send(await self._written(spans))
+                    self._in_hand = 0
+        finally:
+            await self._collector.close()
+            self._has_ended.set()
+
+    async def finish(self, within_s: float) -> None:
+        """Have what is there sent, once, and return; what is not sent in time is dropped."""
+        self._hurries.set()
+        self.tracer.end()
+        with trio.move_on_after(within_s):
+            await self._has_ended.wait()
+        lost = len(self.tracer) + self._in_hand
+        if lost:
+            self._counts["dropped"] += lost
+            self._log.warning(
+                "spans_lost", count=lost, detail="the collector did not take them before the daemon ended"
+            )
+
+    async def _fill(self) -> None:
+        """Wait for a whole batch, or for what comes soon after its first span, or until all is to end."""
+        await self.tracer.some(1)
+        with trio.move_on_after(DELAY_S):
+            await self.tracer.some(BATCH)
+
+    async def _written(self, spans: list[Span]) -> bytes:
+        for start in range(0, len(spans), SLICE):
+            self._encoder.add(spans[start : start + SLICE])
+            await trio.lowlevel.checkpoint()
+        body = self._encoder.finish()
+        if not self._is_compressed:
+            return body
+        return await trio.to_thread.run_sync(gzip.compress, body, 5, limiter=self._zips)
+
+    async def _send(self, body: bytes) -> None:
+        """Until they are taken, or are given up. Once all is to end they are sent once."""
+        tries = 0
+        while True:
+            answer = await self._collector.post(body, "gzip" if self._is_compressed else None)
+            tries += 1
+            verdict = judge(answer, tries, self._wall(), random.random())  # noqa: S311 -- no secret: it spreads load
+            if verdict.fate == "taken":
+                self._taken(answer)
+                return
+            if verdict.fate == "dropped" or self._hurries.is_set():
+                self._counts["dropped"] += self._in_hand
+                self._tell(verdict)
+                return
+            self._tell(verdict)
+            with trio.move_on_after(verdict.wait_s):
+                await self._hurries.wait()
+
+    def _taken(self, answer: Answer) -> None:
+        rejected, why = self._refused(answer.body)
+        self._counts["exported"] += max(0, self._in_hand - rejected)
+        if rejected:
+            self._counts["dropped"] += rejected
+            self._tell(Verdict("dropped", why=f"the collector did not want {rejected} spans: {why[:SHOWN]}"))
+        elif self._trouble:
+            self._trouble = ""
+            self._log.info("spans_sent_again", dropped=self._counts["dropped"])
+
+    def _tell(self, verdict: Verdict) -> None:
+        """Tell of trouble: once, and not of every batch."""
+        if not self._trouble:
+            self._log.warning(
+                "spans_not_sent",
+                key="telemetry.otlp_endpoint",
+                detail=verdict.why,
+                then="they wait, and the oldest are dropped where there are too many"
+                if verdict.fate == "again"
+                else "they are dropped; hookrelay_spans_total counts them",
+            )
+        self._trouble = verdict.why
+
+
+def begin(config: Config, salt: bytes, metrics: Metrics, log: Logger, wall: Callable[[], float]) -> Tracing | None:
+    """The way to `telemetry.otlp_endpoint`; None where there is none, and nothing is imported."""
+    endpoint, otel = config.telemetry.otlp_endpoint, config.telemetry.otel
+    if endpoint is None:
+        return None
+    from hookrelay.net.otlp import Collector  # both take 0.25 s to import: only where there is a collector
+    from hookrelay.telemetry.otlp import Encoder, refused
+
+    resource = {
+        "service.name": otel.service_name,
+        "service.version": __version__,
+        "host.name": os.uname().nodename,
+        **dict(otel.resource),
+    }
+    ca_file = config.egress.ca_file
+    return Tracing(
+        Tracer(Tracks(salt, otel.ratio), metrics.spans, wall),
+        Encoder(resource),
+        Collector(
+            url(endpoint),
+            [("user-agent", f"hookrelay/{__version__}"), *otel.headers],
+            ca_file=None if ca_file is None else str(ca_file),
+            own_ca_file=None if otel.ca_file is None else str(otel.ca_file),
+        ),
+        refused,
+        metrics,
+        log,
+        wall,
+        is_compressed=otel.is_compressed,
+    )
