@@ -77,13 +77,14 @@ class Tracing:
 
     async def finish(self, within_s: float) -> None:
         """Have what is there sent, once, and return; what is not sent in time is dropped."""
+        dropped = self._counts["dropped"]
         self._hurries.set()
         self.tracer.end()
         with trio.move_on_after(within_s):
             await self._has_ended.wait()
-        lost = len(self.tracer) + self._in_hand
+        self._counts["dropped"] += len(self.tracer) + self._in_hand
+        lost = self._counts["dropped"] - dropped
         if lost:
-            self._counts["dropped"] += lost
             self._log.warning(
                 "spans_lost", count=lost, detail="the collector did not take them before the daemon ended"
             )

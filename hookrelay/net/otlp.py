@@ -4,6 +4,7 @@ Imported only where there is a collector: httpx takes 100 ms. The operator chose
 proxy and no credentials are taken from the environment but those that are handed in.
 """
 
+import os
 import ssl
 from collections.abc import Sequence
 
@@ -79,12 +80,18 @@ class Collector:
 
 
 def _told(error: BaseException) -> str:
-    """What went wrong, by the cause that knows most; no text that could hold a header's value."""
-    cause = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    if isinstance(cause, ssl.SSLError):
-        return tls_detail(cause)
-    if isinstance(cause, OSError):
-        return cause.strerror or str(cause) or type(cause).__name__
+    """What went wrong, by the system's error at the bottom of it; no text that a header could be in."""
+    known: OSError | None = None
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, BaseExceptionGroup):
+            at = at.exceptions[-1]  # of several addresses
+        if isinstance(at, OSError):
+            known = at
+        at = at.__cause__ or at.__context__
+    if isinstance(known, ssl.SSLError):
+        return tls_detail(known)
+    if known is not None:
+        number = known.errno or 0
+        return os.strerror(number) if number > 0 else known.strerror or "no connection can be made"
     return "the connection broke off before the answer was whole"
