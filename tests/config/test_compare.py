@@ -45,7 +45,13 @@ def test_settings_are_told_by_key_as_a_person_would_write_them(read):
     ]
 
 
-@pytest.mark.parametrize("setting", ["store.max_size = '1GiB'", "api.mode = '0660'", "events.group = 'staff'"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("store.max_size = '1GiB'", "api.mode = '0660'", "events.group = 'staff'"),
+        "telemetry.otlp_endpoint = 'http://127.0.0.1:4318'",
+    ],
+)
 def test_what_only_a_restart_changes_is_told_as_such_and_kept(setting, read):
     before, after = read(), read(setting)
     (told,) = between(before, after)
