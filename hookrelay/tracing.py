@@ -1,5 +1,6 @@
 """Spans on their way to the operator's collector. Deliveries never wait for it: what it does not take is dropped."""
 
+import gc
 import gzip
 import os
 import random
@@ -154,6 +155,7 @@ def begin(config: Config, salt: bytes, metrics: Metrics, log: Logger, wall: Call
     from hookrelay.net.otlp import Collector  # both take 0.25 s to import: only where there is a collector
     from hookrelay.telemetry.otlp import Encoder, refused
 
+    gc.freeze()  # what was imported stays: the collector of garbage need not look at it
     resource = {
         "service.name": otel.service_name,
         "service.version": __version__,
