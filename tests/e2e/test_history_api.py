@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from rig import GOOD, NOBODY, OK, Daemon, Receiver, answer, call, hook, wait_for
 
 WEBHOOK = {
@@ -195,6 +196,42 @@ def test_over_tcp_a_key_and_a_known_host_are_needed_but_for_health_and_metrics(s
     assert is_problem(tcp(served, "/v1/webhooks", host="evil.example:80"), 421, "wrong_host")
     for host in ("LOCALHOST", f"127.0.0.1:{served.port}", "[::1]:1"):
         assert tcp(served, "/-/ready", host=host).status == 200
+
+
+PROMISED = {
+    "hookrelay_events_total": ("counter", {"result"}),
+    "hookrelay_deliveries_total": ("counter", {"result"}),
+    "hookrelay_attempts_total": ("counter", {"outcome"}),
+    "hookrelay_attempt_duration_seconds": ("histogram", {"le"}),
+    "hookrelay_delivery_latency_seconds": ("histogram", {"le"}),
+    "hookrelay_pending_deliveries": ("gauge", set()),
+    "hookrelay_held_deliveries": ("gauge", set()),
+    "hookrelay_oldest_due_seconds": ("gauge", set()),
+    "hookrelay_in_flight_attempts": ("gauge", set()),
+    "hookrelay_open_connections": ("gauge", set()),
+    "hookrelay_rate_limit_waits_total": ("counter", set()),
+    "hookrelay_store_commit_seconds": ("histogram", {"le"}),
+    "hookrelay_store_size_bytes": ("gauge", set()),
+    "hookrelay_webhooks": ("gauge", {"status"}),
+    "hookrelay_config_last_reload_successful": ("gauge", set()),
+    "hookrelay_config_last_reload_timestamp_seconds": ("gauge", set()),
+    "hookrelay_local_faults_total": ("counter", {"kind"}),
+    "hookrelay_build_info": ("gauge", {"version", "python", "sqlite"}),
+    "hookrelay_webhook_attempts_total": ("counter", {"webhook", "outcome"}),
+    "hookrelay_webhook_pending": ("gauge", {"webhook"}),
+    "hookrelay_webhook_oldest_due_seconds": ("gauge", {"webhook"}),
+    "hookrelay_webhook_up": ("gauge", {"webhook"}),
+}
+"""What monitoring may rely on: series, their types and labels."""
+
+
+def test_every_series_that_is_promised_is_there_with_its_type_and_labels(served):
+    found = {}
+    for family in text_string_to_metric_families(served.get("/metrics").body.decode()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert family.samples, f"{name} has no series"
+        found[name] = family.type, {label for sample in family.samples for label in sample.labels}
+    assert {name: found.get(name) for name in PROMISED} == PROMISED
 
 
 def test_promtool_has_nothing_to_say_about_the_metrics(served):
