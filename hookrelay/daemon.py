@@ -579,16 +579,13 @@ def load_whole(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     wrong = trust.check(ca_file, None)
     if wrong is not None:
         raise ConfigError([ConfigMistake("egress.ca_file", None, "", wrong)])
-    own_file = loaded.config.telemetry.otel.ca_file
-    wrong = None if own_file is None else trust.check(str(own_file), None)
-    if wrong is not None:
-        raise ConfigError([ConfigMistake("environment", None, "OTEL_EXPORTER_OTLP_CERTIFICATE", wrong)])
     first = {webhook.trust: webhook for webhook in reversed(loaded.webhooks) if webhook.trust is not None}
     mistakes = [
         ConfigMistake(webhook.source.removeprefix("file:"), None, f"webhook {webhook.id}", wrong)
         for own, webhook in first.items()
         if (wrong := trust.check(None, own)) is not None
     ]
+    mistakes += tracing.mistakes(loaded.config)
     if mistakes:
         raise ConfigError(mistakes)
     return loaded

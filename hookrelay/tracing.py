@@ -5,12 +5,16 @@ import gzip
 import os
 import random
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import trio
 
 from hookrelay import __version__
+from hookrelay.config.otel import ENVIRONMENT
 from hookrelay.config.settings import Config
+from hookrelay.model import ConfigMistake
+from hookrelay.net import trust
 from hookrelay.rules.otlp import Answer, Verdict, judge, url
 from hookrelay.rules.trace import Tracks
 from hookrelay.telemetry.logs import Logger
@@ -145,6 +149,21 @@ class Tracing:
                 else "they are dropped; hookrelay_spans_total counts them",
             )
         self._trouble = verdict.why
+
+
+def mistakes(config: Config) -> list[ConfigMistake]:
+    """What in the environment keeps spans from being sent; reads the files that it names."""
+    if config.telemetry.otlp_endpoint is None:
+        return []
+    ca_file, found = config.telemetry.otel.ca_file, []
+    wrong = None if ca_file is None else trust.check(str(ca_file), None)
+    if wrong is not None:
+        found.append(ConfigMistake(ENVIRONMENT, None, "OTEL_EXPORTER_OTLP_CERTIFICATE", wrong))
+    try:
+        import_module("hookrelay.telemetry.otlp")
+    except ValueError as error:  # the libraries read variables of their own while they are imported
+        found.append(ConfigMistake(ENVIRONMENT, None, "OTEL_...", str(error)))
+    return found
 
 
 def begin(config: Config, salt: bytes, metrics: Metrics, log: Logger, wall: Callable[[], float]) -> Tracing | None:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from hookrelay.config.files import Document, Tell, read, read_toml, unreadable
 from hookrelay.config.keys import KEYS, SECTIONS, Key
-from hookrelay.config.otel import is_installed, read_otel
+from hookrelay.config.otel import ENVIRONMENT, is_installed, read_otel
 from hookrelay.config.settings import (
     ApiSettings,
     Config,
@@ -42,7 +42,6 @@ from hookrelay.rules.wording import got, nearest, shown, unknown
 
 DEFAULT_PATH = Path("/etc/hookrelay/hookrelay.toml")
 MAX_FILE = 1 << 20
-ENVIRONMENT = "environment"
 
 Wrong = Callable[[tuple[int, ...], str], None]
 

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 from hookrelay.config.load import load
 from hookrelay.config.otel import is_installed, read_otel
 from hookrelay.config.settings import Otel
+from hookrelay.daemon import load_whole
 from hookrelay.model import ConfigError, ConfigMistake
 
 
@@ -108,3 +111,21 @@ def test_what_the_extra_brings_is_missed(missing: str, monkeypatch: pytest.Monke
     )
     with pytest.raises(ConfigError, match="environment: HOOKRELAY_TELEMETRY__OTLP_ENDPOINT: needs OpenTelemetry"):
         load(None, {"HOOKRELAY_TELEMETRY__OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+
+
+def test_a_file_of_authorities_that_cannot_be_read_is_a_mistake(tmp_path: Path):
+    file = tmp_path / "hookrelay.toml"
+    file.write_text("telemetry.otlp_endpoint = 'https://127.0.0.1:4318'")
+    with pytest.raises(ConfigError) as told:
+        load_whole(file, {"OTEL_EXPORTER_OTLP_CERTIFICATE": f"{tmp_path}/gone.pem"})
+    assert str(told.value).startswith(f"environment: OTEL_EXPORTER_OTLP_CERTIFICATE: {tmp_path}/gone.pem: No such file")
+
+
+def test_a_variable_that_the_libraries_cannot_read_is_a_mistake(tmp_path: Path):
+    (tmp_path / "hookrelay.toml").write_text("telemetry.otlp_endpoint = 'https://127.0.0.1:4318'")
+    done = subprocess.run(
+        [sys.executable, "-m", "hookrelay", "check", "--config", str(tmp_path / "hookrelay.toml")],
+        env={**os.environ, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 78
+    assert done.stderr.startswith("environment: OTEL_...: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be")
