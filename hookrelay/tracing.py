@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,6 +33,8 @@ DELAY_S = 2.0
 SLICE = 8
 """Spans that are written in one turn of the loop, 0.4 ms: in a thread, each of the loop's system calls would have to
 wait for the GIL as long."""
+QUIET_S = 300.0
+"""How long trouble that comes again is not told of again."""
 SHOWN = 200
 """Characters of a collector's own words that are told."""
 
@@ -63,8 +66,10 @@ class Tracing:
         self._in_hand = 0
         self._hurries = trio.Event()
         self._has_ended = trio.Event()
-        self._trouble = ""
-        """What was last told to be wrong; empty while all is well."""
+        self._is_well = True
+        self._is_told = False
+        """Whether trouble was told of, and its end not yet."""
+        self._quiet_until_s = -inf
 
     async def run(self) -> None:
         """Send spans until `finish` was called and none is left. Cancelled: what is left is lost."""
@@ -77,8 +82,8 @@ class Tracing:
                     await self._send(await self._written(spans))
                     self._in_hand = 0
         finally:
-            await self._collector.close()
             self._has_ended.set()
+            await self._collector.close()
 
     async def finish(self, within_s: float) -> None:
         """Have what is there sent, once, and return; what is not sent in time is dropped."""
@@ -133,13 +138,16 @@ class Tracing:
         if rejected:
             self._counts["dropped"] += rejected
             self._tell(Verdict("dropped", why=f"the collector did not want {rejected} spans: {why[:SHOWN]}"))
-        elif self._trouble:
-            self._trouble = ""
+            return
+        self._is_well = True
+        if self._is_told:
+            self._is_told = False
             self._log.info("spans_sent_again", dropped=self._counts["dropped"])
 
     def _tell(self, verdict: Verdict) -> None:
-        """Tell of trouble: once, and not of every batch."""
-        if not self._trouble:
+        """Tell of trouble: once, and not of every batch; where it comes and goes, now and then."""
+        if self._is_well and trio.current_time() >= self._quiet_until_s:
+            self._is_told, self._quiet_until_s = True, trio.current_time() + QUIET_S
             self._log.warning(
                 "spans_not_sent",
                 key="telemetry.otlp_endpoint",
@@ -148,7 +156,7 @@ class Tracing:
                 if verdict.fate == "again"
                 else "they are dropped; hookrelay_spans_total counts them",
             )
-        self._trouble = verdict.why
+        self._is_well = False
 
 
 def mistakes(config: Config) -> list[ConfigMistake]:

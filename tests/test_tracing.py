@@ -134,6 +134,15 @@ async def test_what_a_collector_takes_in_part_is_not_sent_again(autojump_clock):
         assert len(str(said)) < 300
 
 
+async def test_trouble_that_comes_and_goes_is_told_now_and_then(autojump_clock):
+    async with running(*[Answer(400), OK] * 50, OK) as rig:
+        for _ in range(40):
+            rig.make(BATCH)
+            await trio.sleep(10)
+        assert rig.counts == (20 * BATCH, 20 * BATCH)
+        assert len(rig.said("spans_not_sent")) == len(rig.said("spans_sent_again", "dropped")) == 2
+
+
 async def test_an_answer_that_is_no_protobuf_counts_by_its_status(autojump_clock):
     async with running(Answer(200, body=b"{}")) as rig:
         rig.make(BATCH)

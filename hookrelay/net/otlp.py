@@ -44,21 +44,24 @@ class Collector:
             ("content-length", str(len(body))),
         ]
         request = httpx.Request("POST", self._url, headers=fields, content=body)
+        answer = Answer(0, f"no answer within {TIMEOUT_S:g} s")
         with trio.move_on_after(TIMEOUT_S):
             try:
                 return await self._exchange(request)
             except AttemptFailure as failure:
-                return Answer(0, failure.detail)
+                answer = Answer(0, failure.detail)
             except (httpx.TransportError, OSError) as error:
-                return Answer(0, _told(error))
-        return Answer(0, f"no answer within {TIMEOUT_S:g} s")
+                answer = Answer(0, _told(error))
+        await self.close()  # httpcore has lost track of cancelled requests before: the next one begins afresh
+        return answer
 
     async def close(self) -> None:
         """Close the connection. Does not wait."""
-        if self._transport is not None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
             with trio.CancelScope() as scope:
                 scope.cancel()
-                await self._transport.aclose()
+                await transport.aclose()
 
     async def _exchange(self, request: httpx.Request) -> Answer:
         if self._transport is None:

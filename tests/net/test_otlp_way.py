@@ -114,6 +114,19 @@ async def test_of_an_endless_answer_a_little_is_kept_until_its_time_is_over(monk
         assert sent > otlp.BODY_KEPT
 
 
+async def test_after_one_that_hangs_the_next_request_is_answered(monkeypatch):
+    monkeypatch.setattr(otlp, "TIMEOUT_S", 0.3)
+
+    async def hang(stream: trio.abc.Stream) -> None:
+        await trio.sleep_forever()
+
+    async with server(hang) as told, collector(f"http://127.0.0.1:{told.port}/") as way:
+        assert (await way.post(b"whole", None)).detail == "no answer within 0.3 s"
+        told.say = OK
+        monkeypatch.setattr(otlp, "TIMEOUT_S", 20)
+        assert (await way.post(b"whole", None)).status == 200
+
+
 async def test_of_a_long_answer_a_little_is_kept_and_the_connection_goes_on():
     long = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
     async with server(long) as told, collector(f"http://127.0.0.1:{told.port}/") as way:
