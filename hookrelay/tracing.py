@@ -20,7 +20,7 @@ from hookrelay.rules.otlp import Answer, Verdict, judge, url
 from hookrelay.rules.trace import Tracks
 from hookrelay.telemetry.logs import Logger
 from hookrelay.telemetry.metrics import Metrics
-from hookrelay.telemetry.traces import Span, Tracer
+from hookrelay.telemetry.traces import Tracer
 
 if TYPE_CHECKING:
     from hookrelay.net.otlp import Collector
@@ -33,6 +33,10 @@ DELAY_S = 2.0
 SLICE = 8
 """Spans that are written in one turn of the loop, 0.4 ms: in a thread, each of the loop's system calls would have to
 wait for the GIL as long."""
+BUSY_S = 0.0005
+"""A turn of the loop that takes longer has others to serve."""
+REST = 6
+"""So many times as long as a slice took it rests then: deliveries keep six sevenths of the loop."""
 QUIET_S = 300.0
 """How long trouble that comes again is not told of again."""
 SHOWN = 200
@@ -76,10 +80,9 @@ class Tracing:
         try:
             while not (self._hurries.is_set() and not len(self.tracer)):
                 await self._fill()
-                spans = self.tracer.take(BATCH)
-                if spans:
-                    self._in_hand = len(spans)
-                    await self._send(await self._written(spans))
+                body = await self._written()
+                if self._in_hand:
+                    await self._send(body)
                     self._in_hand = 0
         finally:
             self._has_ended.set()
@@ -105,10 +108,16 @@ class Tracing:
         with trio.move_on_after(DELAY_S):
             await self.tracer.some(BATCH)
 
-    async def _written(self, spans: list[Span]) -> bytes:
-        for start in range(0, len(spans), SLICE):
-            self._encoder.add(spans[start : start + SLICE])
+    async def _written(self) -> bytes:
+        """The request of the next batch."""
+        while self._in_hand < BATCH and (spans := self.tracer.take(SLICE)):
+            self._in_hand += len(spans)
+            begun_s = trio.current_time()
+            self._encoder.add(spans)
+            ended_s = trio.current_time()
             await trio.lowlevel.checkpoint()
+            with trio.move_on_after(rest_s(ended_s - begun_s, trio.current_time() - ended_s)):
+                await self._hurries.wait()
         body = self._encoder.finish()
         if not self._is_compressed:
             return body
@@ -157,6 +166,11 @@ class Tracing:
                 else "they are dropped; hookrelay_spans_total counts them",
             )
         self._is_well = False
+
+
+def rest_s(slice_s: float, turn_s: float) -> float:
+    """How long to leave the loop to others after a slice that took `slice_s` and a turn that took `turn_s`."""
+    return slice_s * REST if turn_s > BUSY_S else 0.0
 
 
 def mistakes(config: Config) -> list[ConfigMistake]:

@@ -19,7 +19,7 @@ from hookrelay.rules.trace import Tracks
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.telemetry.otlp import Encoder, refused
 from hookrelay.telemetry.traces import ROOM, Tracer
-from hookrelay.tracing import BATCH, DELAY_S, Tracing
+from hookrelay.tracing import BATCH, DELAY_S, Tracing, rest_s
 
 OK = Answer(200)
 BUSY = Answer(503, head=b"HTTP/1.1 503 Busy")
@@ -193,6 +193,11 @@ async def test_nothing_is_said_at_an_end_with_nothing_to_send(autojump_clock):
         await trio.sleep(1)
         await rig.tracing.finish(2)
         assert (trio.current_time(), rig.collector.times, rig.told) == (1, [], [])
+
+
+def test_on_a_busy_loop_most_of_the_time_is_left_to_others():
+    assert rest_s(0.0004, 0.003) == pytest.approx(0.0024)
+    assert rest_s(0.0004, 0.0001) == 0
 
 
 async def test_the_spans_of_a_slice_and_of_the_next_are_in_one_request(autojump_clock):

@@ -31,20 +31,20 @@ class Tracks(Struct, frozen=True):
     ratio: float = 1.0
     """The share of events without a `traceparent` for which a trace is begun."""
 
-    def trace(self, event_id: str, traceparent: str | None) -> Trace | None:
-        """The event's trace; None where no spans are made of it. `traceparent` is well-formed (`rules.payload`).
+    def is_recorded(self, event_id: str, traceparent: str | None) -> bool:
+        """Whether spans are made of the event. `traceparent` is well-formed (`rules.payload`).
 
         The app's decision is obeyed: where its span is not recorded, ours are not.
         """
         if traceparent is not None:
-            flags = int(traceparent[53:], 16)
-            if not flags & SAMPLED:
-                return None
-            return Trace(traceparent[3:35], traceparent[36:52], flags & (SAMPLED | RANDOM))
-        if not self.ratio:
-            return None
-        id = self._id(f"trace {event_id}", 16)
-        return Trace(id, None, SAMPLED | RANDOM) if is_within(id, self.ratio) else None
+            return bool(int(traceparent[53:], 16) & SAMPLED)
+        return self.ratio >= 1 or (self.ratio > 0 and is_within(self._new(event_id), self.ratio))
+
+    def trace(self, event_id: str, traceparent: str | None) -> Trace:
+        """The trace of an event that is recorded."""
+        if traceparent is None:
+            return Trace(self._new(event_id), None, SAMPLED | RANDOM)
+        return Trace(traceparent[3:35], traceparent[36:52], int(traceparent[53:], 16) & (SAMPLED | RANDOM))
 
     def acceptance(self, event_id: str) -> str:
         """The id of the span in which an event was accepted."""
@@ -58,10 +58,13 @@ class Tracks(Struct, frozen=True):
         self, event_id: str, traceparent: str | None, webhook_id: str, number: int, started_ms: int
     ) -> str | None:
         """What the receiver of an attempt is told: its span, or what the app said where that makes no spans."""
-        trace = self.trace(event_id, traceparent)
-        if trace is None:
+        if not self.is_recorded(event_id, traceparent):
             return traceparent
+        trace = self.trace(event_id, traceparent)
         return f"00-{trace.id}-{self.attempt(event_id, webhook_id, number, started_ms)}-{trace.flags:02x}"
+
+    def _new(self, event_id: str) -> str:
+        return self._id(f"trace {event_id}", 16)
 
     def _id(self, what: str, size: int) -> str:
         return blake2b(what.encode(), digest_size=size, key=self.salt).hexdigest()

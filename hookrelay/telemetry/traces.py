@@ -1,4 +1,4 @@
-"""Spans of what is done with events: made on the hot path, kept until somebody takes them, forgotten where nobody does.
+"""Spans of what is done with events: noted on the hot path, made when they are taken, forgotten where nobody does.
 
 Neither payload nor secret is in them, nor what may be one: of a receiver's URL only the part that names the server, for
 the path of many a webhook is its password. How spans are written is `telemetry.otlp`'s.
@@ -18,7 +18,7 @@ from hookrelay.rules.egress import DEFAULT_PORTS, target
 from hookrelay.rules.trace import Tracks
 
 ROOM = 8192
-"""Spans that wait to be sent: about 10 MiB. More of them push the oldest out."""
+"""Spans that wait to be sent: about 3 MiB. More of them push the oldest out."""
 
 Value = str | int | float | bool
 
@@ -42,21 +42,131 @@ class Span(Struct, frozen=True, gc=False):
     """Why it failed; empty where an attribute says all."""
 
 
+class Accepted(Struct, frozen=True, gc=False):
+    """A submission that was answered, as it is kept until its span is made. Holds no payload."""
+
+    event_id: str
+    traceparent: str | None
+    event_type: str
+    tenant: str
+    start_ms: int
+    duration_s: float
+    deliveries: int
+    earlier: str | None
+    error: str | None
+
+    def span(self, tracks: Tracks) -> Span:
+        """What a collector is told of it."""
+        trace = tracks.trace(self.event_id, self.traceparent)
+        attributes: dict[str, Value] = {"hookrelay.event.type": self.event_type, "hookrelay.tenant": self.tenant}
+        if self.error is None:
+            attributes["hookrelay.event.id"] = self.earlier or self.event_id
+            attributes["hookrelay.deliveries"] = self.deliveries
+        else:
+            attributes["error.type"] = self.error
+        if self.earlier is not None:
+            attributes["hookrelay.duplicate"] = True
+        return Span(
+            f"accept {self.event_type}",
+            "server",
+            trace.id,
+            tracks.acceptance(self.event_id),
+            trace.parent,
+            True,
+            trace.flags,
+            self.start_ms,
+            self.duration_s,
+            attributes,
+            None if self.error is None else "",
+        )
+
+
+class Attempted(Struct, frozen=True, gc=False):
+    """An attempt that has ended, as it is kept until its span is made. Holds nothing of the answer but its status."""
+
+    event_id: str
+    traceparent: str | None
+    event_type: str
+    is_test: bool
+    webhook: Webhook
+    delivery_id: str
+    number: int
+    state: str
+    start_ms: int
+    duration_s: float
+    error: str | None
+    detail: str
+    response_code: int | None
+    remote_address: str | None
+    phases: str | None
+
+    def span(self, tracks: Tracks) -> Span:
+        """What a collector is told of it."""
+        trace = tracks.trace(self.event_id, self.traceparent)
+        error = None
+        if self.error is not None:
+            error = "" if self.error == "http_status" else self.detail
+        return Span(
+            f"deliver {self.event_type}",
+            "client",
+            trace.id,
+            tracks.attempt(self.event_id, self.webhook.id, self.number, self.start_ms),
+            # a test is not accepted: it is only sent
+            trace.parent if self.is_test else tracks.acceptance(self.event_id),
+            self.is_test,
+            trace.flags,
+            self.start_ms,
+            self.duration_s,
+            self._attributes(),
+            error,
+        )
+
+    def _attributes(self) -> dict[str, Value]:
+        attributes: dict[str, Value] = {
+            "http.request.method": "POST",
+            **_server(self.webhook.url),
+            "hookrelay.event.id": self.event_id,
+            "hookrelay.event.type": self.event_type,
+            "hookrelay.delivery.id": self.delivery_id,
+            "hookrelay.delivery.status": self.state,
+            "hookrelay.webhook.id": self.webhook.id,
+            "hookrelay.tenant": self.webhook.tenant,
+            "hookrelay.attempt": self.number,
+            "hookrelay.outcome": self.error or "success",
+        }
+        if self.number > 1:
+            attributes["http.request.resend_count"] = self.number - 1
+        if self.is_test:
+            attributes["hookrelay.test"] = True
+        if self.response_code is not None:
+            attributes["http.response.status_code"] = self.response_code
+        if self.error is not None:
+            attributes["error.type"] = str(self.response_code) if self.error == "http_status" else self.error
+        if self.remote_address is not None:
+            host, _, port = self.remote_address.rpartition(":")
+            attributes["network.peer.address"] = host.strip("[]")
+            attributes["network.peer.port"] = int(port)
+        if self.phases is not None:
+            for step, us in phases.read(self.phases):
+                attributes[f"hookrelay.seconds.{step}"] = us / 1_000_000
+        return attributes
+
+
 class Tracer:
-    """Makes spans and holds them until they are taken. Never waits."""
+    """Notes what spans are made of, and holds it until they are taken. Never waits."""
 
     def __init__(self, tracks: Tracks, counts: Counter[str], wall: Callable[[], float]) -> None:
         """`counts["dropped"]` grows with every span that is lost."""
         self._tracks = tracks
         self._counts = counts
         self._wall = wall
-        self._spans: deque[Span] = deque()
+        self._notes: deque[Accepted | Attempted] = deque()
         self._bell = trio.Event()
         self._wanted = 1
         self._is_ending = False
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return len(self._notes)
 
     def header(self, event: Event, webhook: Webhook, number: int, started_ms: int) -> str | None:
         """The `traceparent` of attempt `number`, begun at `started_ms`; None where it has none."""
@@ -66,65 +176,52 @@ class Tracer:
         self, event: Event, *, deliveries: int = 0, earlier: str | None = None, error: str | None = None
     ) -> None:
         """What was submitted is on disk, or was there `earlier` (an event's id), or cannot be: `error` is the code."""
-        trace = self._tracks.trace(event.id, event.traceparent)
-        if trace is None:
-            return
-        attributes: dict[str, Value] = {
-            "hookrelay.event.type": event.type,
-            "hookrelay.tenant": event.tenant,
-        }
-        if error is None:
-            attributes["hookrelay.event.id"] = earlier or event.id
-            attributes["hookrelay.deliveries"] = deliveries
-        else:
-            attributes["error.type"] = error
-        if earlier is not None:
-            attributes["hookrelay.duplicate"] = True
-        self._keep(
-            Span(
-                f"accept {event.type}",
-                "server",
-                trace.id,
-                self._tracks.acceptance(event.id),
-                trace.parent,
-                True,
-                trace.flags,
-                event.created_ms,
-                int(self._wall() * 1000 - event.created_ms) / 1000,
-                attributes,
-                None if error is None else "",
+        if self._tracks.is_recorded(event.id, event.traceparent):
+            start_ms = event.created_ms
+            duration_s = int(self._wall() * 1000 - start_ms) / 1000
+            self._keep(
+                Accepted(
+                    event.id,
+                    event.traceparent,
+                    event.type,
+                    event.tenant,
+                    start_ms,
+                    duration_s,
+                    deliveries,
+                    earlier,
+                    error,
+                )
             )
-        )
 
     def attempted(
         self, event: Event, webhook: Webhook, delivery_id: str, number: int, outcome: Outcome, state: str
     ) -> None:
         """An attempt has come to `outcome`, and its delivery to `state`."""
-        trace = self._tracks.trace(event.id, event.traceparent)
-        if trace is None:
-            return
-        started_ms = outcome.started_ms
-        self._keep(
-            Span(
-                f"deliver {event.type}",
-                "client",
-                trace.id,
-                self._tracks.attempt(event.id, webhook.id, number, started_ms),
-                # a test is not accepted: it is only sent
-                trace.parent if event.test else self._tracks.acceptance(event.id),
-                event.test,
-                trace.flags,
-                started_ms,
-                outcome.duration_s,
-                _attempt(event, webhook, delivery_id, number, outcome, state),
-                _failure(outcome),
+        if self._tracks.is_recorded(event.id, event.traceparent):
+            self._keep(
+                Attempted(
+                    event.id,
+                    event.traceparent,
+                    event.type,
+                    event.test,
+                    webhook,
+                    delivery_id,
+                    number,
+                    state,
+                    outcome.started_ms,
+                    outcome.duration_s,
+                    outcome.error,
+                    outcome.detail,
+                    outcome.response_code,
+                    outcome.remote_address,
+                    outcome.phases,
+                )
             )
-        )
 
     async def some(self, count: int) -> None:
         """Wait until `count` spans are there to be taken, or `end` was called."""
         self._wanted = count
-        while len(self._spans) < count and not self._is_ending:
+        while len(self._notes) < count and not self._is_ending:
             self._bell = trio.Event()
             await self._bell.wait()
 
@@ -134,50 +231,17 @@ class Tracer:
         self._bell.set()
 
     def take(self, most: int) -> list[Span]:
-        """The oldest spans, which are no longer held."""
-        spans = self._spans
-        return [spans.popleft() for _ in range(min(most, len(spans)))]
+        """The oldest spans, which are no longer held. Takes 8 µs each."""
+        notes = self._notes
+        return [notes.popleft().span(self._tracks) for _ in range(min(most, len(notes)))]
 
-    def _keep(self, span: Span) -> None:
-        if len(self._spans) >= ROOM:
-            self._spans.popleft()
+    def _keep(self, note: Accepted | Attempted) -> None:
+        if len(self._notes) >= ROOM:
+            self._notes.popleft()
             self._counts["dropped"] += 1
-        self._spans.append(span)
-        if len(self._spans) >= self._wanted:
+        self._notes.append(note)
+        if len(self._notes) >= self._wanted:
             self._bell.set()
-
-
-def _attempt(
-    event: Event, webhook: Webhook, delivery_id: str, number: int, outcome: Outcome, state: str
-) -> dict[str, Value]:
-    attributes: dict[str, Value] = {
-        "http.request.method": "POST",
-        **_server(webhook.url),
-        "hookrelay.event.id": event.id,
-        "hookrelay.event.type": event.type,
-        "hookrelay.delivery.id": delivery_id,
-        "hookrelay.delivery.status": state,
-        "hookrelay.webhook.id": webhook.id,
-        "hookrelay.tenant": webhook.tenant,
-        "hookrelay.attempt": number,
-        "hookrelay.outcome": outcome.error or "success",
-    }
-    if number > 1:
-        attributes["http.request.resend_count"] = number - 1
-    if event.test:
-        attributes["hookrelay.test"] = True
-    if outcome.response_code is not None:
-        attributes["http.response.status_code"] = outcome.response_code
-    if outcome.error is not None:
-        attributes["error.type"] = str(outcome.response_code) if outcome.error == "http_status" else outcome.error
-    if outcome.remote_address is not None:
-        host, _, port = outcome.remote_address.rpartition(":")
-        attributes["network.peer.address"] = host.strip("[]")
-        attributes["network.peer.port"] = int(port)
-    if outcome.phases is not None:
-        for step, us in phases.read(outcome.phases):
-            attributes[f"hookrelay.seconds.{step}"] = us / 1_000_000
-    return attributes
 
 
 @lru_cache(4096)
@@ -191,9 +255,3 @@ def _server(url: str) -> dict[str, Value]:
         "server.address": where.host,
         "server.port": where.port,
     }
-
-
-def _failure(outcome: Outcome) -> str | None:
-    if outcome.error is None:
-        return None
-    return "" if outcome.error == "http_status" else outcome.detail
