@@ -60,7 +60,7 @@ DOORS_S = 2.0
 """How long answers that are owed to clients may take."""
 HURRY_S = 0.5
 """After a second SIGTERM."""
-FLUSH_S = 2.0
+FLUSH_S = 1.0
 """How long the last spans may take to get to their collector."""
 SAVING_S = 1.0
 """How long an editor may take from emptying a file to having it whole again."""
