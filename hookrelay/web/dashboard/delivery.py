@@ -3,18 +3,18 @@
 from typing import Any
 
 import msgspec
+from markupsafe import Markup
 from msgspec import Struct
 
-from hookrelay import __version__
 from hookrelay.model import Event, Refused
 from hookrelay.rules import payload, phases
 from hookrelay.store import history
 from hookrelay.store.history import AttemptRow, DeliveryRow, EventRow
 from hookrelay.web.api.deliveries import show, whole
 from hookrelay.web.api.models import Attempt
-from hookrelay.web.dashboard import reasons
+from hookrelay.web.dashboard import curl, reasons
 from hookrelay.web.dashboard.door import Visit, redirect
-from hookrelay.web.dashboard.text import clip
+from hookrelay.web.dashboard.text import clip, visible
 from hookrelay.web.http import Answer
 
 PAYLOAD_BUDGET = 14_000
@@ -25,8 +25,8 @@ OTHER_BUDGET = 2_000
 IN_FULL = 4
 """Attempts that are shown with all they came to; others are when they are asked for."""
 SHOWN_MOST = 50
-CURL_MOST = 6_000
-"""Bytes of a body that a command line holds; a longer one is read from a file."""
+CURL_BUDGET = 18_000
+"""Bytes of HTML that commands for a shell take."""
 STEP_NAMES = {
     "look_up": "Look up the name",
     "proxy": "Connect to the proxy",
@@ -231,47 +231,34 @@ def _payload(visit: Visit, row: DeliveryRow, event_row: EventRow, data: bytes) -
         else clip(sent.decode(), PAYLOAD_BUDGET)
     )
     raw, raw_is_whole = clip(sent.decode(), PAYLOAD_BUDGET)
-    curl, _ = clip(_curl(visit, row, event, sent), CURL_MOST * 3)
+    shell, needs_file = _curl(visit, row, event, sent)
     return {
         "pretty": pretty,
         "raw": raw,
         "is_whole": pretty_is_whole and raw_is_whole,
         "body_size": len(sent),
-        "curl": curl,
+        "curl": shell,
+        "needs_file": needs_file,
         "event": event_row,
         "body_file": f"/dashboard/deliveries/{visit.request.id}/body",
     }
 
 
-def _curl(visit: Visit, row: DeliveryRow, event: Event, sent: bytes) -> str:
-    """A shell's commands that send the same once more, signed with the secret that whoever runs them has."""
+def _curl(visit: Visit, row: DeliveryRow, event: Event, sent: bytes) -> tuple[Markup, bool]:
+    """The commands that send it once more, and whether they need the body beside them as a file."""
     webhook = visit.parts.catalog().by_seq.get(row.webhook)
     url = "URL" if webhook is None else webhook.url
     own = () if webhook is None else tuple(name.lower() for name, _ in webhook.headers)
-    body = _quoted(sent.decode()) if len(sent) <= CURL_MOST else f'"$(cat {visit.request.id}.json)"'
-    fields = [
-        "content-type: application/json",
-        f"user-agent: hookrelay/{__version__}",
-        f"webhook-id: {event.id}",
-        f"idempotency-key: {event.id}",
-    ]
-    lines = [
-        "SECRET=whsec_...  # this endpoint's signing secret",
-        f"BODY={body}",
-        "NOW=$(date +%s)",
-        "KEY=$(printf %s \"${SECRET#whsec_}\" | base64 -d | od -An -v -tx1 | tr -d ' \\n')",
-        f'SIGNATURE=$(printf \'%s.%s.%s\' {event.id} "$NOW" "$BODY" |',
-        '  openssl dgst -sha256 -mac HMAC -macopt "hexkey:$KEY" -binary | base64)',
-        f"curl -i {_quoted(url)} \\",
-        *(f"  -H {_quoted(field)} \\" for field in fields),
-        '  -H "webhook-timestamp: $NOW" \\',
-        '  -H "webhook-signature: v1,$SIGNATURE" \\',
-        *(f"  -H '{name}: ...' \\" for name in own),
-        '  --data-binary "$BODY"',
-    ]
-    return "\n".join(lines)
-
-
-def _quoted(text: str) -> str:
-    """One word of a shell's command, whatever stands in it."""
-    return "'" + text.replace("'", "'\\''") + "'"
+    body = sent.decode()
+    # what is copied is what was sent, or it is read from the file: a page shows some characters otherwise than they are
+    is_plain = len(sent) <= curl.INLINE_MOST and visible(body) == body
+    for given, to, fields in (
+        (body if is_plain else None, url, own),
+        (None, url, own),
+        (None, url, ()),
+        (None, "URL", ()),
+    ):
+        shown, is_whole = clip(curl.commands(to, fields, event.id, given, f"{visit.request.id}.json"), CURL_BUDGET)
+        if is_whole:
+            break
+    return shown, given is None

@@ -15,13 +15,14 @@ _UNSEEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text with what cannot be seen written out: U+202E becomes `\\u202e` (THREATS §3)."""
+    """The text with what cannot be seen written out, as JSON escapes it: U+202E becomes `\\u202e` (THREATS §3)."""
     return _UNSEEN.sub(_written_out, text)
 
 
 def _written_out(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\u{{{code:x}}}"
+    # lone surrogates pass, and what lies beyond U+FFFF becomes two: a payload that is copied stays JSON
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def clip(text: str, budget: int) -> tuple[Markup, bool]:
@@ -64,6 +65,13 @@ def milliseconds(ms: float | None) -> str:
 def count(number: float) -> str:
     """A number with thin spaces between thousands: they hold together and read in every country."""
     return f"{number:,.0f}".replace(",", "\u202f")
+
+
+def compact(number: float) -> str:
+    """A round number where there is little room: `2 500`, `25 k`, `2.5 M`."""
+    if number < 10_000:
+        return count(number)
+    return f"{number / 1e6:g} M" if number >= 1e6 else f"{number / 1e3:g} k"
 
 
 def size(number: float) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookrelay.web.dashboard.text import clip, count, milliseconds, percent, size, visible
+from hookrelay.web.dashboard.text import clip, compact, count, milliseconds, percent, size, visible
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from hookrelay.web.dashboard.text import clip, count, milliseconds, percent, siz
         ("zero\u200bwidth\ufeff", "zero\\u200bwidth\\ufeff"),
         ("line\u2028end\r", "line\\u2028end\\u000d"),
         ("\ud800", "\\ud800"),
-        ("tag\U000e0041", "tag\\u{e0041}"),
+        ("tag\U000e0041", "tag\\udb40\\udc41"),
         ("zażółć 日本 😀", "zażółć 日本 😀"),
     ],
 )
@@ -69,6 +69,16 @@ def test_a_length_of_time_is_written_as_people_read_it(ms, text):
 
 def test_numbers_and_sizes_are_written_as_people_read_them():
     assert count(1234567) == "1\u202f234\u202f567"
+    assert [compact(each) for each in (0, 2500, 10_000, 250_000, 5e5, 1e6, 2.5e6, 2e7)] == [
+        "0",
+        "2\u202f500",
+        "10 k",
+        "250 k",
+        "500 k",
+        "1 M",
+        "2.5 M",
+        "20 M",
+    ]
     assert [size(0), size(1023), size(1536), size(5 << 30), size(3 << 40)] == [
         "0 B",
         "1023 B",
