@@ -6,7 +6,7 @@ from math import ceil, floor, log10
 from msgspec import Struct
 
 from hookrelay.rules.tally import OUTCOMES, Totals
-from hookrelay.web.dashboard.text import count, milliseconds
+from hookrelay.web.dashboard.text import compact, count, milliseconds
 
 WIDTH, HEIGHT = 720, 200
 LEFT, TOP, BOTTOM = 52, 8, 24
@@ -127,7 +127,7 @@ def outcomes(slots: Sequence[tuple[int, Totals]]) -> Chart:
     return Chart(
         layers=layers,
         lines=[],
-        ticks=_ticks(most, count) if total else [],
+        ticks=_ticks(most, compact) if total else [],
         moments=_moments(slots, x_of),
         is_empty=not total,
         about=f"Attempts: {said}" if total else "No attempts",
@@ -235,4 +235,4 @@ def _ticks(most: float, write: Callable[[float], str]) -> list[Tick]:
         Tick(round(HEIGHT - BOTTOM - value / most * height, 1), write(value) if value else "0") for value in values
     ]
     # halves of small counts are none
-    return [tick for tick, value in zip(ticks, values, strict=True) if write is not count or value == floor(value)]
+    return [tick for tick, value in zip(ticks, values, strict=True) if write is not compact or value == floor(value)]

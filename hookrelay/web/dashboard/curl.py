@@ -11,8 +11,8 @@ INLINE_MOST = 6_000
 def commands(url: str, own: Iterable[str], event_id: str, body: str | None, file: str) -> str:
     """What sends the same once more, signed anew with the secret that whoever runs it puts in.
 
-    `own` are the names of the webhook's own header fields, whose values are not told. The body is read from `file` where
-    `body` is None. No comment stands among the lines: zsh takes `#` for a command as it is typed.
+    `own` are the names of the webhook's own header fields, whose values are not told. The body is read from `file`
+    where `body` is None. No comment stands among the lines: zsh takes `#` for a command as it is typed.
     """
     fields = [
         "content-type: application/json",

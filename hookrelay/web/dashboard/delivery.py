@@ -250,7 +250,8 @@ def _curl(visit: Visit, row: DeliveryRow, event: Event, sent: bytes) -> tuple[Ma
     url = "URL" if webhook is None else webhook.url
     own = () if webhook is None else tuple(name.lower() for name, _ in webhook.headers)
     body = sent.decode()
-    # what is copied is what was sent, or it is read from the file: a page shows some characters otherwise than they are
+    file = f"{visit.request.id}.json"
+    # what is copied is what was sent, or read from the file: a page writes some characters otherwise than they are
     is_plain = len(sent) <= curl.INLINE_MOST and visible(body) == body
     for given, to, fields in (
         (body if is_plain else None, url, own),

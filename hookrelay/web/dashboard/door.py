@@ -85,12 +85,11 @@ class Visit(Call):
             headers={"cache-control": "no-store"},
         )
 
-    async def delivery_id(self, seq: int) -> str | None:
-        """The id of a delivery that is known by its number; None where it is past its retention."""
+    async def delivery_ids(self, numbers: list[int]) -> dict[int, str]:
+        """The ids of deliveries that are known by their numbers; those past their retention are not there."""
         store = self.parts.store
-        for row in await store.read(history.recent, [seq]):
-            return store.ids.make("dlv", row.created_ms, row.seq)
-        return None
+        rows = await store.read(history.recent, numbers) if numbers else []
+        return {row.seq: store.ids.make("dlv", row.created_ms, row.seq) for row in rows}
 
     def html(self, template: str, **values: Any) -> str:
         """The text of a template, which knows who looks."""

@@ -16,7 +16,7 @@ from hookrelay.web.dashboard.delivery import exchange
 from hookrelay.web.dashboard.door import Visit, redirect
 from hookrelay.web.dashboard.history import history_of
 from hookrelay.web.dashboard.snippets import SNIPPETS
-from hookrelay.web.dashboard.webhooks import form, read_form, refuse, types_to_test
+from hookrelay.web.dashboard.webhooks import events_of, form, read_form, refuse, types_to_test
 from hookrelay.web.http import Answer
 
 SPANS = {"1h": (120, 30, "1 hour"), "24h": (1800, 48, "24 hours"), "7d": (14_400, 42, "7 days")}
@@ -103,7 +103,7 @@ async def _changing(visit: Visit, webhook: Webhook, span: str) -> dict[str, Any]
         "failed": _failed(whole),
         "failure": failure,
         "failed_by": None if failure is None else reasons.short(failure.error_code, failure.response_code),
-        "failure_id": None if failure is None else await visit.delivery_id(failure.delivery),
+        "failure_id": None if failure is None else (await visit.delivery_ids([failure.delivery])).get(failure.delivery),
         "span": span,
         "span_name": SPANS[span][2],
         "charts": [
@@ -155,7 +155,7 @@ async def change(visit: Visit) -> Answer:
 
 def _is_same(visit: Visit, name: str, before: dict[str, str], webhook: Webhook) -> bool:
     if name == "events":
-        return tuple(dict.fromkeys([*visit.fields("events"), *visit.field("more_events").split()])) == webhook.events
+        return tuple(events_of(visit)) == webhook.events
     if name == "ordered":
         return (visit.field("ordered") == "on") == webhook.ordered
     return visit.field(name) == before[name]
@@ -251,7 +251,7 @@ async def test(visit: Visit) -> Answer:
         raise Refused("invalid_field", right, errors=[FieldError("type", right)])
     seq = await visit.parts.redeliverer.test(webhook, type, example_of(visit, type))
     if not visit.is_part:
-        return redirect(f"/dashboard/deliveries/{await visit.delivery_id(seq)}")
+        return redirect(f"/dashboard/deliveries/{(await visit.delivery_ids([seq]))[seq]}")
     return visit.page("part_exchange.html", **await exchange(visit, seq))
 
 

@@ -12,6 +12,7 @@ from hookrelay.store.history import Wanted
 from hookrelay.web.api.deliveries import STATUSES, show
 from hookrelay.web.dashboard import reasons
 from hookrelay.web.dashboard.door import Visit
+from hookrelay.web.dashboard.webhooks import TYPES_MOST
 from hookrelay.web.http import Answer
 from hookrelay.web.query import listed, read_cursor, read_moment
 
@@ -22,7 +23,8 @@ FILTERS = ("status", "type", "code", "time", "from", "to", "tz")
 
 async def collection(visit: Visit) -> Answer:
     """GET: the deliveries of all webhooks, the newest first"""
-    return visit.page("deliveries.html", **await history_of(visit, None))
+    types = [each.name for each in visit.parts.config().event_types][:TYPES_MOST]
+    return visit.page("deliveries.html", types=types, **await history_of(visit, None))
 
 
 async def live(visit: Visit) -> Answer:
@@ -49,12 +51,12 @@ async def history_of(visit: Visit, webhook: Webhook | None) -> dict[str, Any]:
     if webhook is not None:
         wanted = msgspec.structs.replace(wanted, webhook=webhook.seq)
     page = await visit.deliveries(wanted, before, PAGE)
-    ids = visit.parts.store.ids
+    ids, catalog = visit.parts.store.ids, visit.parts.catalog()
     rows = [
         {
             "delivery": (each := show(row, ids)),
             "why": reasons.short(None if each.error is None else each.error.code, each.response_code),
-            "url": None if webhook is not None else _url(visit, row.webhook),
+            "endpoint": catalog.by_seq.get(row.webhook),
         }
         for row in page.rows
     ]
@@ -65,6 +67,7 @@ async def history_of(visit: Visit, webhook: Webhook | None) -> dict[str, Any]:
     filters = {**kept, **({"tz": given["tz"]} if given["from"] or given["to"] else {})}
     return {
         "rows": rows,
+        "is_of_all": webhook is None,
         "given": given,
         "kept": kept,
         "wrong": wrong,
@@ -78,11 +81,6 @@ async def history_of(visit: Visit, webhook: Webhook | None) -> dict[str, Any]:
         "older": None if last is None else f"{where}?{urlencode({**filters, 'cursor': last})}#history",
         "live_list": f"/dashboard/deliveries/live?{urlencode(filters)}",
     }
-
-
-def _url(visit: Visit, seq: int) -> str:
-    webhook = visit.parts.catalog().by_seq.get(seq)
-    return "a deleted endpoint" if webhook is None else webhook.url
 
 
 def _wanted(given: dict[str, str], now_ms: int) -> tuple[Wanted, list[str]]:

@@ -18,6 +18,20 @@ ERRORS = {
     "interrupted": "hookrelay was stopped during the attempt. It does not count, and is made again.",
     "local_fault": "The trouble was on hookrelay's side, not on the receiver's. The attempt does not count.",
 }
+NAMES = {
+    "dns_error": "Name not found",
+    "egress_blocked": "Address not allowed",
+    "connect_refused": "Connection refused",
+    "connect_timeout": "No connection in time",
+    "connect_error": "Not reachable",
+    "tls_error": "TLS failed",
+    "timeout": "Timed out",
+    "reset": "Connection closed",
+    "protocol_error": "Not HTTP",
+    "interrupted": "Interrupted here",
+    "local_fault": "Trouble here",
+}
+"""Error codes in a word or two."""
 STATUSES = {
     301: "The URL has moved, and redirects are never followed. Change the endpoint's URL to the new address.",
     302: "The server redirects, and redirects are never followed. Change the endpoint's URL to the final address.",
@@ -81,4 +95,4 @@ def short(code: str | None, status: int | None) -> str:
     """The same in a word or two, for a table."""
     if code is None:
         return "" if status is None else str(status)
-    return f"HTTP {status}" if code == "http_status" and status is not None else code.replace("_", " ")
+    return f"HTTP {status}" if code == "http_status" and status is not None else NAMES.get(code, code.replace("_", " "))

@@ -4,7 +4,9 @@ SNIPPETS = (
     (
         "Python",
         "pip install standardwebhooks",
-        """from standardwebhooks import Webhook
+        """import os
+
+from standardwebhooks import Webhook
 
 webhook = Webhook(os.environ["WEBHOOK_SECRET"])
 
@@ -26,7 +28,9 @@ console.log(event.type, event.data);""",
     (
         "Go",
         "go get github.com/standard-webhooks/standard-webhooks/libraries/go",
-        """wh, err := standardwebhooks.NewWebhook(os.Getenv("WEBHOOK_SECRET"))
+        """import standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+wh, err := standardwebhooks.NewWebhook(os.Getenv("WEBHOOK_SECRET"))
 if err != nil {
     log.Fatal(err)
 }

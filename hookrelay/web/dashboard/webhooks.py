@@ -82,6 +82,7 @@ async def _listed(visit: Visit) -> dict[str, Any]:
     tally, query = visit.parts.tally, visit.request
     sums = await tally.summaries([webhook.seq for webhook in found], HOUR_S, 24)
     failures = await tally.failures([webhook.seq for webhook in found])
+    failure_ids = await visit.delivery_ids([failure.delivery for failure in failures.values()])
     rows = []
     for webhook in found:
         slots = sums[webhook.seq]
@@ -95,6 +96,7 @@ async def _listed(visit: Visit) -> dict[str, Any]:
                 "p95": day.percentile(0.95),
                 "waiting": visit.parts.waiting(webhook),
                 "failure": failure,
+                "failure_id": None if failure is None else failure_ids.get(failure.delivery),
                 "failed_by": None if failure is None else reasons.short(failure.error_code, failure.response_code),
             }
         )
@@ -200,11 +202,10 @@ def refuse(visit: Visit, values: Mapping[str, Any], errors: list[FieldError]) ->
 def read_form(visit: Visit) -> tuple[dict[str, Any], list[FieldError]]:
     """The webhook's fields as the API takes them, and what cannot be read as such."""
     errors: list[FieldError] = []
-    more = visit.field("more_events").replace(",", " ").split()
     values: dict[str, Any] = {
         "url": visit.field("url"),
         "description": visit.field("description"),
-        "events": list(dict.fromkeys([*visit.fields("events"), *more])),
+        "events": events_of(visit),
         "rate_limit": visit.field("rate_limit") or None,
         "max_in_flight": None,
         "timeout": visit.field("timeout") or None,
@@ -229,6 +230,11 @@ def read_form(visit: Visit) -> tuple[dict[str, Any], list[FieldError]]:
         headers[name.strip()] = value.strip()
     values["headers"] = headers
     return values, errors
+
+
+def events_of(visit: Visit) -> list[str]:
+    """The events that are ticked, and those that are typed beside them."""
+    return list(dict.fromkeys([*visit.fields("events"), *visit.field("more_events").replace(",", " ").split()]))
 
 
 def _retry(text: str) -> list[str] | str | None:
@@ -303,6 +309,7 @@ def _whole(count: int) -> str:
 
 
 def types_to_test(call: Call, webhook: Webhook) -> list[str]:
-    """Event types to pick for a test: those of the catalogue that it wants, or one that it might."""
+    """Event types to pick for a test: those that it wants of the catalogue, those that it names, or one that it might."""
     names = [each.name for each in call.parts.config().event_types if matches(webhook.events, each.name)]
-    return (names or [default_type(webhook)])[:TYPES_MOST]
+    names += [event for event in webhook.events if not event.endswith("*")]
+    return list(dict.fromkeys(names or [default_type(webhook)]))[:TYPES_MOST]

@@ -97,15 +97,37 @@
 
   // A page that nobody sees holds no connection: browsers have few of them for one server.
   let source = null;
+  let patience = 0;
+  const lost = document.getElementById("lost");
+  const found = () => {
+    clearTimeout(patience);
+    patience = 0;
+    lost.replaceChildren();
+  };
+  // Signed out, gone, or too many pages: the browser does not ask again by itself.
+  const stay = () => {
+    found();
+    const link = document.createElement("a");
+    link.href = location.href;
+    link.textContent = "Load it again";
+    lost.append("This page no longer follows what happens. ", link, ".");
+  };
   const follow = () => {
     const path = document.body.dataset.live;
     if (!path || source || document.hidden) return;
-    source = new EventSource(path);
-    source.addEventListener("parts", (event) => put(event.data));
+    const opened = (source = new EventSource(path));
+    opened.addEventListener("parts", (event) => put(event.data));
+    opened.addEventListener("open", found);
+    opened.addEventListener("error", () => {
+      if (opened !== source) return;
+      if (opened.readyState === EventSource.CLOSED) stay();
+      else if (!patience) patience = setTimeout(() => lost.append("No connection. Trying again…"), 4000);
+    });
   };
   const rest = () => {
     if (source) source.close();
     source = null;
+    found();
   };
   document.addEventListener("visibilitychange", () => (document.hidden ? rest() : follow()));
   window.addEventListener("pagehide", rest);
@@ -140,23 +162,31 @@
 
   // --- forms
 
-  const settle = (form) => {
+  // Whoever picks some events does not want all of them; a prefix covers those that begin with it.
+  const settle = (form, picked) => {
     const all = form.querySelector("[data-all]");
     if (!all) return;
     const tree = form.querySelector(".tree");
+    const boxes = tree ? Array.from(tree.querySelectorAll("input")) : [];
     const more = form.querySelector("#more_events");
-    for (const box of tree ? tree.querySelectorAll("input") : []) {
-      const branch = box.closest(".branch").querySelector("[data-branch]");
-      const covered = all.checked || (branch && branch !== box && branch.checked);
-      box.disabled = covered;
-      box.closest("label").classList.toggle("is-covered", Boolean(covered));
+    if (picked === all && all.checked) {
+      for (const box of boxes) box.checked = false;
+    } else if ((boxes.includes(picked) && picked.checked) || (picked === more && more.value.trim())) {
+      all.checked = false;
     }
-    if (more) more.disabled = all.checked;
+    for (const box of boxes) {
+      const branch = box.closest(".branch").querySelector("[data-branch]");
+      box.disabled = Boolean(branch && branch !== box && branch.checked);
+      box.closest("label").classList.toggle("is-covered", all.checked || box.disabled);
+    }
   };
 
-  document.addEventListener("change", (event) => {
+  document.addEventListener("input", (event) => {
     const form = event.target.form;
-    if (form) settle(form);
+    if (!form) return;
+    settle(form, event.target);
+    // what was found is no answer to what the form says now
+    if (form.dataset.stale) document.querySelector(form.dataset.stale).replaceChildren();
   });
 
   document.addEventListener("submit", (event) => {
@@ -190,6 +220,6 @@
 
   for (const zone of document.querySelectorAll("input[name=tz]")) zone.value = String(new Date().getTimezoneOffset());
   localise(document);
-  for (const form of document.forms) settle(form);
+  for (const form of document.forms) settle(form, null);
   follow();
 })();
