@@ -253,13 +253,9 @@ def _curl(visit: Visit, row: DeliveryRow, event: Event, sent: bytes) -> tuple[Ma
     file = f"{visit.request.id}.json"
     # what is copied is what was sent, or read from the file: a page writes some characters otherwise than they are
     is_plain = len(sent) <= curl.INLINE_MOST and visible(body) == body
-    for given, to, fields in (
-        (body if is_plain else None, url, own),
-        (None, url, own),
-        (None, url, ()),
-        (None, "URL", ()),
-    ):
-        shown, is_whole = clip(curl.commands(to, fields, event.id, given, f"{visit.request.id}.json"), CURL_BUDGET)
+    inline = body if is_plain else None
+    for given, to, names in ((inline, url, own), (None, url, own), (None, url, ()), (None, "URL", ())):
+        shown, is_whole = clip(curl.commands(to, names, event.id, given, file), CURL_BUDGET)
         if is_whole:
             break
     return shown, given is None

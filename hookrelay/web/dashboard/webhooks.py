@@ -309,7 +309,7 @@ def _whole(count: int) -> str:
 
 
 def types_to_test(call: Call, webhook: Webhook) -> list[str]:
-    """Event types to pick for a test: those that it wants of the catalogue, those that it names, or one that it might."""
+    """Event types to pick for a test: those it wants of the catalogue, those it names, or one that it might want."""
     names = [each.name for each in call.parts.config().event_types if matches(webhook.events, each.name)]
     names += [event for event in webhook.events if not event.endswith("*")]
     return list(dict.fromkeys(names or [default_type(webhook)]))[:TYPES_MOST]
