@@ -185,6 +185,10 @@
     const form = event.target.form;
     if (!form) return;
     settle(form, event.target);
+    // what was wrong is being mended
+    const field = event.target.closest(".is-wrong");
+    if (field) field.classList.remove("is-wrong");
+    event.target.removeAttribute("aria-invalid");
     // what was found is no answer to what the form says now
     if (form.dataset.stale) document.querySelector(form.dataset.stale).replaceChildren();
   });
