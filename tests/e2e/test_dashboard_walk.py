@@ -1,10 +1,13 @@
 """What people come to the dashboard for, done in a real browser as they do it."""
 
+import itertools
 import json
 import re
 import subprocess
+from functools import partial
 
 import pytest
+from api_rig import Served, serve
 from playwright.sync_api import Page, expect
 from rig import answer, wait_for
 from standardwebhooks import Webhook as Standard
@@ -16,14 +19,35 @@ event_types."payment.failed" = { description = "A card was declined" }
 event_types.ping = {}
 delivery.retry = ["1s", "24h"]
 """
+NUMBERS = itertools.count(1)
 
 
-def key(served, tenant="acme", role="manage"):
-    return served.admin.key_for(tenant, role).key
+class Shop:
+    """A tenant of its own: tests share the daemon, and see nothing of one another."""
+
+    def __init__(self, house: Served, tenant: str) -> None:
+        self.port = house.port
+        self.admin = house.caller(tenant, "admin")
+        self._key_for = partial(house.admin.key_for, tenant)
+
+    def key(self, role: str = "manage") -> str:
+        return self._key_for(role).key
 
 
-def submit(served, type="booking.created", **fields):
-    reply = served.admin.post("/v1/events", {"type": type, "tenant": "acme", "data": {"booking": 7}, **fields})
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    made = serve(tmp_path_factory.mktemp("house"), settings=CATALOGUE)
+    yield made
+    made.running.close()
+
+
+@pytest.fixture
+def shop(house):
+    return Shop(house, f"t{next(NUMBERS)}")
+
+
+def submit(shop, type="booking.created", **fields):
+    reply = shop.admin.post("/v1/events", {"type": type, "data": {"booking": 7}, **fields})
     assert reply.status == 202, reply.body
     return reply.json["id"]
 
@@ -34,22 +58,33 @@ def open_endpoint(page: Page, url: str) -> None:
     page.get_by_role("heading", name=url).wait_for()
 
 
-def test_from_signing_in_to_the_history_of_the_test_event(served, visitor, told):
-    house = served(settings=CATALOGUE)
-    page = visitor(house).sign_in(key(house))
+def test_from_signing_in_to_the_history_of_the_test_event(shop, visitor, told):
+    someone = visitor(shop, permissions=["clipboard-read", "clipboard-write"])
+    page = someone.page
+    page.goto("/dashboard")
+    someone.expected = {401}
+    page.get_by_label("API key").fill("mistyped")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#key-wrong")).to_contain_text("opens nothing")
+    page.get_by_label("API key").fill(shop.key())
+    page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="No endpoint yet")).to_be_visible()
     page.get_by_role("link", name="Add endpoint").first.click()
     page.get_by_label("URL").fill(told.url("/hooks"))
     expect(page.locator("#url-verdict")).to_contain_text("Deliveries may go there")
-    page.get_by_label("All events").uncheck()
+    expect(page.get_by_label("Rate limit")).to_be_hidden()  # folded under "Advanced"
     page.get_by_label("booking.*").check()
-    expect(page.get_by_label("booking.created")).to_be_disabled()
+    expect(page.get_by_label("All events")).not_to_be_checked()  # whoever picks some does not want all
+    expect(page.get_by_label("booking.created")).to_be_disabled()  # a prefix covers it
     page.get_by_label("payment.failed").check()
     page.get_by_role("button", name="Create").click()
 
     expect(page.get_by_role("heading", name="Endpoint created")).to_be_visible()
     secret = page.locator("#secret").inner_text()
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", secret)
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == secret
     for language in ("Python", "Node", "Go", "PHP"):
         expect(page.locator("summary", has_text=language)).to_be_visible()
     page.get_by_role("link", name="Go on: send a test").click()
@@ -60,6 +95,7 @@ def test_from_signing_in_to_the_history_of_the_test_event(served, visitor, told)
     page.get_by_role("button", name="Send test").click()
     expect(page.locator("#exchange h3")).to_contain_text("Delivered: HTTP 200 in")
 
+    assert shop.admin.data("/v1/webhooks")[0]["events"] == ["booking.*", "payment.failed"]
     (request,) = told.at("/hooks")
     told_event = Standard(secret).verify(request.body, request.headers)
     assert (told_event["test"], told_event["data"]) == (True, {"booking": "b_1"})
@@ -74,16 +110,16 @@ def test_from_signing_in_to_the_history_of_the_test_event(served, visitor, told)
     expect(page.locator("#attempts")).to_contain_text("Attempt 1: 200")
     page.locator("summary", has_text="Request headers").click()
     expect(page.locator("#attempts")).to_contain_text("webhook-id: evt_")
+    expect(page.locator("#attempts")).to_contain_text("webhook-signature: ***")
     expect(page.locator("#attempts")).to_contain_text("Connect")
     expect(page.locator("#pretty")).to_contain_text('"booking": "b_1"')
 
 
-def test_why_a_delivery_failed_is_said_and_a_retry_mends_it(served, visitor, told):
-    house = served(settings=CATALOGUE)
+def test_why_a_delivery_failed_is_said_and_a_retry_mends_it(shop, visitor, told):
     told.says["/orders"] = answer(404, b'{"error": "no route /orders"}')
-    house.admin.make(told.url("/orders"), tenant="acme", retry=["1s"])
-    submit(house)
-    page = visitor(house).sign_in(key(house))
+    shop.admin.make(told.url("/orders"), retry=["1s"])
+    submit(shop)
+    page = visitor(shop).sign_in(shop.key())
     page.get_by_role("link", name=told.url("/orders")).click()
     page.locator("#rows").get_by_role("link", name="booking.created").click()
     expect(page.locator("#outcome")).to_contain_text("There is nothing at this path of the server")
@@ -101,7 +137,7 @@ def test_why_a_delivery_failed_is_said_and_a_retry_mends_it(served, visitor, tol
 def test_a_url_that_may_not_be_called_is_refused_as_it_is_typed_and_when_it_is_sent(served, visitor):
     house = served(settings="egress.allow_http = false\negress.allow = []\n")
     someone = visitor(house)
-    page = someone.sign_in(key(house))
+    page = someone.sign_in(house.admin.key_for("acme", "manage").key)
     page.get_by_role("link", name="Add endpoint").first.click()
     page.get_by_label("URL").fill("https://10.1.2.3/hooks")
     expect(page.locator("#url-verdict")).to_contain_text("10.0.0.0/8")
@@ -117,12 +153,14 @@ def test_a_url_that_may_not_be_called_is_refused_as_it_is_typed_and_when_it_is_s
     expect(page.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_label("Description")).to_have_value("kept")
     expect(page.get_by_label("Rate limit")).to_be_visible()
+    expect(page.locator("#rate_limit-wrong")).to_contain_text("is not a rate")
+    page.get_by_label("Rate limit").fill("10/s")
+    expect(page.locator("#rate_limit-wrong")).to_be_hidden()  # what is being mended looks so
     assert house.admin.data("/v1/webhooks") == []
 
 
-def test_a_form_that_is_sent_twice_makes_one_endpoint(served, visitor, told):
-    house = served()
-    page = visitor(house).sign_in(key(house))
+def test_a_form_that_is_sent_twice_makes_one_endpoint(shop, visitor, told):
+    page = visitor(shop).sign_in(shop.key())
     page.get_by_role("link", name="Add endpoint").first.click()
     page.get_by_label("URL").fill(told.url("/hooks"))
     page.get_by_role("button", name="Create").dblclick()
@@ -130,13 +168,12 @@ def test_a_form_that_is_sent_twice_makes_one_endpoint(served, visitor, told):
     secret = page.locator("#secret").inner_text()
     page.reload()  # the browser sends the form once more
     expect(page.locator("#secret")).to_have_text(secret)
-    assert len(house.admin.data("/v1/webhooks")) == 1
+    assert len(shop.admin.data("/v1/webhooks")) == 1
 
 
-def test_settings_are_changed_field_by_field_and_headers_keep_their_values(served, visitor, told):
-    house = served()
-    made = house.admin.make(told.url("/hooks"), tenant="acme", headers={"x-token": "s3cret", "x-old": "1"})
-    page = visitor(house).sign_in(key(house))
+def test_settings_are_changed_field_by_field_and_headers_keep_their_values(shop, visitor, told):
+    made = shop.admin.make(told.url("/hooks"), headers={"x-token": "s3cret", "x-old": "1"})
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("link", name="Settings", exact=True).click()
     expect(page.get_by_label("Headers")).to_have_value("x-token: ***\nx-old: ***")
@@ -145,7 +182,7 @@ def test_settings_are_changed_field_by_field_and_headers_keep_their_values(serve
     page.get_by_label("In order").check()
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".notice.good")).to_contain_text("The changes are saved")
-    now = house.admin.get(f"/v1/webhooks/{made['id']}").json
+    now = shop.admin.get(f"/v1/webhooks/{made['id']}").json
     assert (now["description"], now["ordered"], now["timeout"]) == ("the shop", True, made["timeout"])
     page.get_by_role("button", name="Send test").click()
     expect(page.locator("#exchange h3")).to_contain_text("Delivered")
@@ -153,14 +190,13 @@ def test_settings_are_changed_field_by_field_and_headers_keep_their_values(serve
     assert (request.headers["x-token"], request.headers["x-new"], "x-old" in request.headers) == ("s3cret", "2", False)
 
 
-def test_a_change_over_another_persons_change_is_not_made_unseen(served, visitor, told):
-    house = served()
-    made = house.admin.make(told.url("/hooks"), tenant="acme")
-    someone = visitor(house)
-    page = someone.sign_in(key(house))
+def test_a_change_over_another_persons_change_is_not_made_unseen(shop, visitor, told):
+    made = shop.admin.make(told.url("/hooks"))
+    someone = visitor(shop)
+    page = someone.sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("link", name="Settings", exact=True).click()
-    house.admin.patch(f"/v1/webhooks/{made['id']}", {"description": "theirs"})
+    shop.admin.patch(f"/v1/webhooks/{made['id']}", {"description": "theirs"})
     page.get_by_label("Description").fill("mine")
     someone.expected = {412}
     page.get_by_role("button", name="Save").click()
@@ -168,17 +204,16 @@ def test_a_change_over_another_persons_change_is_not_made_unseen(served, visitor
     expect(page.get_by_label("Description")).to_have_value("mine")
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".notice.good")).to_be_visible()
-    assert house.admin.get(f"/v1/webhooks/{made['id']}").json["description"] == "mine"
+    assert shop.admin.get(f"/v1/webhooks/{made['id']}").json["description"] == "mine"
 
 
-def test_pausing_holds_and_resuming_delivers(served, visitor, told):
-    house = served()
-    house.admin.make(told.url("/hooks"), tenant="acme")
-    page = visitor(house).sign_in(key(house))
+def test_pausing_holds_and_resuming_delivers(shop, visitor, told):
+    shop.admin.make(told.url("/hooks"))
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#standing .state")).to_have_text("Paused")
-    submit(house)
+    submit(shop)
     expect(page.locator("#rows .state")).to_have_text("Held")
     expect(page.get_by_role("button", name="Resume without the 1 held")).to_be_visible()
     page.get_by_role("button", name="Resume", exact=True).click()
@@ -186,12 +221,11 @@ def test_pausing_holds_and_resuming_delivers(served, visitor, told):
     expect(page.locator("#rows .state")).to_have_text("Succeeded")
 
 
-def test_a_waiting_delivery_is_cancelled(served, visitor, told):
-    house = served()
+def test_a_waiting_delivery_is_cancelled(shop, visitor, told):
     told.says["/hooks"] = answer(500)
-    house.admin.make(told.url("/hooks"), tenant="acme", retry=["24h"])
-    submit(house)
-    page = visitor(house).sign_in(key(house))
+    shop.admin.make(told.url("/hooks"), retry=["24h"])
+    submit(shop)
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.locator("#rows").get_by_role("link", name="booking.created").click()
     expect(page.locator("#attempts .next")).to_contain_text("Next attempt")
@@ -200,11 +234,10 @@ def test_a_waiting_delivery_is_cancelled(served, visitor, told):
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
-def test_a_rotated_secret_signs_beside_the_old_one(served, visitor, told):
-    house = served()
-    made = house.admin.make(told.url("/hooks"), tenant="acme")
-    someone = visitor(house)
-    page = someone.sign_in(key(house))
+def test_a_rotated_secret_signs_beside_the_old_one(shop, visitor, told):
+    made = shop.admin.make(told.url("/hooks"))
+    someone = visitor(shop)
+    page = someone.sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("link", name="Rotate secret").click()
     page.get_by_label("Both sign for").fill("soon")
@@ -224,10 +257,9 @@ def test_a_rotated_secret_signs_beside_the_old_one(served, visitor, told):
         assert Standard(each).verify(request.body, request.headers)
 
 
-def test_an_endpoint_is_deleted_only_after_a_second_thought(served, visitor, told):
-    house = served()
-    house.admin.make(told.url("/hooks"), tenant="acme")
-    page = visitor(house).sign_in(key(house))
+def test_an_endpoint_is_deleted_only_after_a_second_thought(shop, visitor, told):
+    shop.admin.make(told.url("/hooks"))
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("link", name="Delete").click()
     expect(page.get_by_role("heading", name="Delete this endpoint?")).to_be_visible()
@@ -235,24 +267,24 @@ def test_an_endpoint_is_deleted_only_after_a_second_thought(served, visitor, tol
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", name="No endpoint yet")).to_be_visible()
-    assert house.admin.data("/v1/webhooks") == []
+    assert shop.admin.data("/v1/webhooks") == []
 
 
-def test_a_replay_shows_its_count_before_and_its_progress_after(served, visitor, told):
-    house = served()
+def test_a_replay_shows_its_count_before_and_its_progress_after(shop, visitor, told):
     told.says["/hooks"] = answer(500)
-    house.admin.make(told.url("/hooks"), tenant="acme", retry=["1s"])
+    shop.admin.make(told.url("/hooks"), retry=["1s"])
     for _ in range(3):
-        submit(house)
-    wait_for(lambda: len(house.admin.data("/v1/deliveries?status=failed")) == 3)
+        submit(shop)
+    wait_for(lambda: len(shop.admin.data("/v1/deliveries?status=failed")) == 3)
     told.says["/hooks"] = answer(200)
-    page = visitor(house).sign_in(key(house))
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("link", name="Replay").click()
     page.get_by_label("Event type").fill("payment.failed")
     page.get_by_role("button", name="Count").click()
     expect(page.locator("#counted")).to_contain_text("No delivery matches")
     page.get_by_label("Event type").fill("")
+    expect(page.locator("#counted")).to_be_empty()  # it is no count of what the form says now
     page.get_by_role("button", name="Count").click()
     expect(page.locator("#counted")).to_contain_text("3 deliveries match.")
     assert len(told.at("/hooks")) == 6
@@ -263,13 +295,12 @@ def test_a_replay_shows_its_count_before_and_its_progress_after(served, visitor,
     expect(page.locator("#rows .state.succeeded")).to_have_count(3)
 
 
-def test_the_history_is_narrowed_by_status_type_code_and_time(served, visitor, told):
-    house = served()
+def test_the_history_is_narrowed_by_status_type_code_and_time(shop, visitor, told):
     told.says["/hooks"] = lambda request: answer(200 if b"payment" in request.body else 503)
-    house.admin.make(told.url("/hooks"), tenant="acme", retry=["24h"])
-    submit(house, "booking.created")
-    submit(house, "payment.failed")
-    page = visitor(house).sign_in(key(house))
+    shop.admin.make(told.url("/hooks"), retry=["24h"])
+    submit(shop, "booking.created")
+    submit(shop, "payment.failed")
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     rows = page.locator("#rows tbody tr")
     expect(rows).to_have_count(2)
@@ -300,15 +331,12 @@ def test_the_history_is_narrowed_by_status_type_code_and_time(served, visitor, t
     expect(page.locator("#rows")).to_contain_text("No delivery matches")
 
 
-def test_pages_of_the_history_go_back_to_the_beginning(served, visitor, told):
-    house = served()
-    house.admin.make(told.url("/hooks"), tenant="acme")
-    lines = "".join(
-        json.dumps({"type": "a.b", "tenant": "acme", "data": number}) + "\n" for number in range(60)
-    ).encode()
-    house.admin.post("/v1/events", lines, content_type="application/x-ndjson")
+def test_pages_of_the_history_go_back_to_the_beginning(shop, visitor, told):
+    shop.admin.make(told.url("/hooks"))
+    lines = "".join(json.dumps({"type": "a.b", "data": number}) + "\n" for number in range(60)).encode()
+    shop.admin.post("/v1/events", lines, content_type="application/x-ndjson")
     wait_for(lambda: len(told.at("/hooks")) == 60)
-    page = visitor(house).sign_in(key(house))
+    page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     seen: list[str] = []
     for count in (25, 25, 10):
@@ -322,14 +350,12 @@ def test_pages_of_the_history_go_back_to_the_beginning(served, visitor, told):
     expect(page.locator("#rows tbody tr")).to_have_count(25)
 
 
-def test_what_is_copied_as_curl_is_accepted_by_a_receiver_that_checks_signatures(served, visitor, told):
-    house = served()
-    made = house.admin.make(told.url("/hooks"), tenant="acme")
-    submit(house, data={"text": 'it\'s "quoted" $HOME `x` \\ é'})
-    page = visitor(house, permissions=["clipboard-read", "clipboard-write"]).sign_in(key(house))
+def test_what_is_copied_as_curl_is_accepted_by_a_receiver_that_checks_signatures(shop, visitor, told):
+    made = shop.admin.make(told.url("/hooks"))
+    submit(shop, data={"text": 'it\'s "quoted" $HOME `x` \\ é'})
+    page = visitor(shop, permissions=["clipboard-read", "clipboard-write"]).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.locator("#rows").get_by_role("link", name="booking.created").click()
-    page.locator("summary", has_text="curl").click()
     page.get_by_role("button", name="Copy as curl").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     command = page.evaluate("navigator.clipboard.readText()").replace("whsec_...", made["secret"])
@@ -339,11 +365,32 @@ def test_what_is_copied_as_curl_is_accepted_by_a_receiver_that_checks_signatures
     assert Standard(made["secret"]).verify(second.body, second.headers)
 
 
-def test_endpoints_are_found_by_any_word_of_theirs(served, visitor, told):
-    house = served()
+@pytest.mark.parametrize(
+    "text", ["long " * 4000, '"' * 5000, "e\u202eerongi"], ids=["long", "quotation marks", "unseen"]
+)
+def test_a_body_that_no_command_should_hold_is_saved_beside_it(text, shop, visitor, told, tmp_path):
+    made = shop.admin.make(told.url("/hooks"))
+    event = json.dumps({"type": "booking.created", "data": text}, ensure_ascii=False)
+    assert shop.admin.post("/v1/events", event.encode()).status == 202
+    page = visitor(shop).sign_in(shop.key())
+    open_endpoint(page, told.url("/hooks"))
+    page.locator("#rows").get_by_role("link", name="booking.created").click()
+    page.locator("summary", has_text="As curl").click()
+    expect(page.get_by_text("save the whole body beside it first")).to_be_visible()
+    with page.expect_download() as begun:
+        page.get_by_role("link", name="Save the whole body").click()
+    begun.value.save_as(tmp_path / begun.value.suggested_filename)
+    command = page.locator("#curl").inner_text().replace("whsec_...", made["secret"])
+    subprocess.run(["bash", "-euc", command], check=True, capture_output=True, timeout=60, cwd=tmp_path)
+    first, second = told.at("/hooks")
+    assert second.body == first.body
+    assert Standard(made["secret"]).verify(second.body, second.headers)
+
+
+def test_endpoints_are_found_by_any_word_of_theirs(shop, visitor, told):
     for name in ("alpha", "beta", "gamma"):
-        house.admin.make(told.url(f"/{name}"), tenant="acme", description=f"the {name} shop")
-    page = visitor(house).sign_in(key(house))
+        shop.admin.make(told.url(f"/{name}"), description=f"the {name} shop")
+    page = visitor(shop).sign_in(shop.key())
     expect(page.locator(".endpoints li")).to_have_count(3)
     page.get_by_label("Search").fill("BETA")
     expect(page.locator(".endpoints li")).to_have_count(1)
@@ -356,9 +403,8 @@ def test_endpoints_are_found_by_any_word_of_theirs(served, visitor, told):
 
 
 @pytest.mark.parametrize("has_scripts", [True, False], ids=["with scripts", "without scripts"])
-def test_the_dashboard_works(has_scripts, served, visitor, told):
-    house = served()
-    page = visitor(house, java_script_enabled=has_scripts).sign_in(key(house))
+def test_the_dashboard_works(has_scripts, shop, visitor, told):
+    page = visitor(shop, java_script_enabled=has_scripts).sign_in(shop.key())
     page.get_by_role("link", name="Add endpoint").first.click()
     page.get_by_label("URL").fill(told.url("/hooks"))
     page.get_by_role("button", name="Create").click()
@@ -369,11 +415,10 @@ def test_the_dashboard_works(has_scripts, served, visitor, told):
     expect(page.locator("#outcome .state")).to_have_text("Succeeded")
 
 
-def test_going_back_through_searches_shows_whole_pages(served, visitor, told):
-    house = served()
+def test_going_back_through_searches_shows_whole_pages(shop, visitor, told):
     for name in ("alpha", "beta"):
-        house.admin.make(told.url(f"/{name}"), tenant="acme")
-    page = visitor(house).sign_in(key(house))
+        shop.admin.make(told.url(f"/{name}"))
+    page = visitor(shop).sign_in(shop.key())
     for word in ("alpha", "beta"):
         page.get_by_label("Search").fill(word)
         expect(page.locator(".endpoints li")).to_have_count(1)
@@ -385,8 +430,7 @@ def test_going_back_through_searches_shows_whole_pages(served, visitor, told):
     expect(page.get_by_label("Search")).to_have_value("alpha")
 
 
-def test_a_link_opens_its_tenants_webhooks_once_and_no_one_elses(served, visitor, told):
-    house = served()
+def test_a_link_opens_its_tenants_webhooks_once_and_no_one_elses(house, visitor, told):
     house.admin.make(told.url("/mine"), tenant="acme")
     theirs = house.admin.make(told.url("/theirs"), tenant="other")
     house.admin.post("/v1/events", {"type": "a.b", "tenant": "other", "data": 1})
@@ -407,10 +451,9 @@ def test_a_link_opens_its_tenants_webhooks_once_and_no_one_elses(served, visitor
     expect(second.page.get_by_role("heading", name="This link opens nothing any more")).to_be_visible()
 
 
-def test_a_click_on_another_sites_page_opens_a_link(served, visitor):
+def test_a_click_on_another_sites_page_opens_a_link(house, visitor):
     """The cookie is strict: the browser sends it only once a page of ours leads on."""
-    house = served()
-    link = house.admin.post("/v1/portal-links", {"tenant": "acme", "role": "read", "for": "1h"}).json["url"]
+    link = house.admin.post("/v1/portal-links", {"tenant": "clicked", "role": "read", "for": "1h"}).json["url"]
     someone = visitor(house)
     page = f'<!doctype html><title>Platform</title><link rel="icon" href="data:,"><a href="{link}">Webhooks</a>'
     someone.context.route("http://platform.example/", lambda route: route.fulfill(body=page, content_type="text/html"))
