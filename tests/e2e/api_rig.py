@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,22 @@ class Served:
     def restart(self) -> None:
         assert self.running.end() == 0
         self.running.start()
+
+
+class Shop:
+    """A tenant of its own: tests share the daemon, and see nothing of one another."""
+
+    def __init__(self, house: Served, tenant: str) -> None:
+        self.port = house.port
+        self.tenant = tenant
+        self.admin = house.caller(tenant, "admin")
+        self._key_for = partial(house.admin.key_for, tenant)
+
+    def key(self, role: str = "manage") -> str:
+        """A new key of the tenant's."""
+        key = self._key_for(role).key
+        assert key is not None
+        return key
 
 
 def serve(at: Path, webhooks: str = "", settings: str = "", **environment: str) -> Served:

@@ -150,7 +150,7 @@ def faults(page: Page) -> list[str]:
 
 
 def misfits(page: Page) -> list[str]:
-    """Widths at which one has to scroll sideways; and whether the page, with all it loads, is heavier than pages may be."""
+    """Widths at which one has to scroll sideways; and the page's weight, with all it loads, where that is too much."""
     found = []
     before = page.viewport_size or {"width": 1280, "height": 900}
     for width in (PHONE, DESK):
@@ -163,7 +163,5 @@ def misfits(page: Page) -> list[str]:
         "['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))"
         ".filter(each => !each.name.includes('/live')).reduce((sum, each) => sum + each.encodedBodySize, 0)"
     )
-    for size in (loaded, len(page.content().encode())):
-        if size > PAGE_MOST:
-            found.append(f"{size} bytes")
-    return found
+    sizes = (loaded, len(page.content().encode()))
+    return found + [f"{size} bytes" for size in sizes if size > PAGE_MOST]

@@ -1,11 +1,12 @@
 """Daemons and receivers that end with their test, whatever became of it."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from api_rig import Served, Told, serve
+from api_rig import Served, Shop, Told, serve
 from browser import Visitor, chromium
 from rig import Daemon, Receiver
 
@@ -70,6 +71,15 @@ def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     yield make
     for each in made:
         each.running.close()
+
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def shop(house: Served) -> Shop:
+    """A tenant of its own in the module's `house`."""
+    return Shop(house, f"t{next(_NUMBERS)}")
 
 
 @pytest.fixture

@@ -5,23 +5,30 @@ import socket
 import time
 
 import pytest
+from api_rig import serve
 from browser import cookie_for
 from playwright.sync_api import expect
 from rig import answer, wait_for
 
 
-def submit(house, count=1, **fields):
-    event = {"type": "a.b", "tenant": "acme", "data": 1, **fields}
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    made = serve(tmp_path_factory.mktemp("house"))
+    yield made
+    made.running.close()
+
+
+def submit(shop, count=1, **fields):
+    event = {"type": "a.b", "data": 1, **fields}
     lines = "\n".join([json.dumps(event)] * count).encode()
-    assert house.admin.post("/v1/events", lines, content_type="application/x-ndjson").status == 200
+    assert shop.admin.post("/v1/events", lines, content_type="application/x-ndjson").status == 200
 
 
-def test_new_deliveries_come_in_above_and_what_was_there_stays(served, visitor, told):
-    house = served()
-    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    submit(house, 3)
+def test_new_deliveries_come_in_above_and_what_was_there_stays(shop, visitor, told):
+    webhook = shop.admin.make(told.url("/hooks"))
+    submit(shop, 3)
     told.wait_at("/hooks", 3)
-    page = visitor(house).sign_in(house.admin.key_for("acme", "manage").key)
+    page = visitor(shop).sign_in(shop.key("manage"))
     page.goto(f"/dashboard/webhooks/{webhook['id']}")
     rows = page.locator("#rows tbody tr")
     expect(rows).to_have_count(3)
@@ -33,7 +40,7 @@ def test_new_deliveries_come_in_above_and_what_was_there_stays(served, visitor, 
         "window.shift = 0; new PerformanceObserver(list => { for (const each of list.getEntries())"
         " if (!each.hadRecentInput) window.shift += each.value }).observe({type: 'layout-shift', buffered: false})"
     )
-    submit(house, 2)
+    submit(shop, 2)
     expect(rows).to_have_count(5)
     assert rows.first.get_attribute("id") > first
     expect(page.locator("#standing")).to_contain_text("0 of 5 failed")
@@ -42,12 +49,11 @@ def test_new_deliveries_come_in_above_and_what_was_there_stays(served, visitor, 
     expect(page.locator("details.as-table").first).to_have_attribute("open", "")
 
 
-def test_numbers_that_change_move_nothing(served, visitor, told):
-    house = served()
-    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    submit(house, 30)
+def test_numbers_that_change_move_nothing(shop, visitor, told):
+    webhook = shop.admin.make(told.url("/hooks"))
+    submit(shop, 30)
     told.wait_at("/hooks", 30)
-    page = visitor(house).sign_in(house.admin.key_for("acme", "manage").key)
+    page = visitor(shop).sign_in(shop.key("manage"))
     page.add_init_script(
         "window.heard = 0; const add = EventSource.prototype.addEventListener;"
         "EventSource.prototype.addEventListener = function (name, hear) {"
@@ -59,23 +65,22 @@ def test_numbers_that_change_move_nothing(served, visitor, told):
     where = "id => { const box = document.getElementById(id).getBoundingClientRect(); return [box.top, box.height] }"
     names = ("standing", "test", "charts", "history", "rows")
     before = {name: page.evaluate(where, name) for name in names}
-    submit(house, 70)
+    submit(shop, 70)
     expect(page.locator("#standing")).to_contain_text("0 of 100 failed")
     assert {name: page.evaluate(where, name) for name in names} == before
 
 
-def test_a_page_that_nobody_looks_at_holds_no_connection(served, visitor, told):
-    house = served()
-    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    someone = visitor(house)
-    page = someone.sign_in(house.admin.key_for("acme", "manage").key)
+def test_a_page_that_nobody_looks_at_holds_no_connection(shop, visitor, told):
+    webhook = shop.admin.make(told.url("/hooks"))
+    someone = visitor(shop)
+    page = someone.sign_in(shop.key("manage"))
     page.goto(f"/dashboard/webhooks/{webhook['id']}")
     hide = "value => { Object.defineProperty(document, 'hidden', {configurable: true, value});"
     hide += " document.dispatchEvent(new Event('visibilitychange')) }"
     page.evaluate(hide, True)
     looked_at = someone.open()
     looked_at.goto(page.url)
-    submit(house)
+    submit(shop)
     expect(looked_at.locator("#rows tbody tr")).to_have_count(1)
     expect(looked_at.locator("#standing")).to_contain_text("0 of 1 failed")
     assert page.locator("#rows tbody tr").count() == 0
@@ -83,12 +88,11 @@ def test_a_page_that_nobody_looks_at_holds_no_connection(served, visitor, told):
     expect(page.locator("#rows tbody tr")).to_have_count(1)
 
 
-def test_eight_pages_of_one_browser_can_be_open_at_once(served, visitor, told):
+def test_eight_pages_of_one_browser_can_be_open_at_once(shop, visitor, told):
     """Browsers have six connections for one server: pages in the background must not take them all."""
-    house = served()
-    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    someone = visitor(house)
-    someone.sign_in(house.admin.key_for("acme", "manage").key)
+    webhook = shop.admin.make(told.url("/hooks"))
+    someone = visitor(shop)
+    someone.sign_in(shop.key("manage"))
     hide = "Object.defineProperty(document, 'hidden', {configurable: true, value: true});"
     hide += "document.dispatchEvent(new Event('visibilitychange'))"
     for _ in range(8):
@@ -148,46 +152,50 @@ def streams():
         each.close()
 
 
-def cookie_of(house, tenant="acme", role="manage"):
-    return cookie_for(house.port, house.admin.key_for(tenant, role).key)
+def cookie_of(house):
+    return cookie_for(house.port, house.admin.key_for("acme", "manage").key)
 
 
-def test_a_stream_tells_only_what_has_changed(served, told, streams):
-    house = served()
-    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    stream = streams(house, f"/dashboard/webhooks/{webhook['id']}/live", cookie_of(house))
+def test_a_stream_tells_only_what_has_changed(shop, told, streams):
+    webhook = shop.admin.make(told.url("/hooks"))
+    stream = streams(shop, f"/dashboard/webhooks/{webhook['id']}/live", cookie_for(shop.port, shop.key()))
     stream.until(b'id="standing"', b'id="charts"', b'id="rows"')
     stream.text = b""
-    submit(house)
+    submit(shop)
     stream.until(b"0 of 1 failed")
     stream.text = b""
-    house.admin.patch(f"/v1/webhooks/{webhook['id']}", {"status": "paused"})
+    shop.admin.patch(f"/v1/webhooks/{webhook['id']}", {"status": "paused"})
     assert b'id="rows"' not in stream.until(b"Paused")
 
 
-@pytest.mark.parametrize("end", ["sign out", "revoke the key", "delete the webhook", "stop the daemon"])
-def test_a_stream_ends_when_its_reader_may_see_no_more(end, served, told, streams):
-    house = served()
-    webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    caller = house.admin.key_for("acme", "manage")
-    cookie = cookie_for(house.port, caller.key)
-    stream = streams(house, f"/dashboard/webhooks/{webhook['id']}/live", cookie)
+@pytest.mark.parametrize("end", ["sign out", "revoke the key", "delete the webhook"])
+def test_a_stream_ends_when_its_reader_may_see_no_more(end, shop, told, streams):
+    webhook = shop.admin.make(told.url("/hooks"))
+    key = shop.key()
+    cookie = cookie_for(shop.port, key)
+    stream = streams(shop, f"/dashboard/webhooks/{webhook['id']}/live", cookie)
     stream.until(b'id="standing"')
     if end == "sign out":
-        out = f"POST /dashboard/sign-out HTTP/1.1\r\nHost: 127.0.0.1:{house.port}\r\nCookie: {cookie}\r\n"
-        out += f"Origin: http://127.0.0.1:{house.port}\r\nContent-Length: 0\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", house.port)) as sock:
+        out = f"POST /dashboard/sign-out HTTP/1.1\r\nHost: 127.0.0.1:{shop.port}\r\nCookie: {cookie}\r\n"
+        out += f"Origin: http://127.0.0.1:{shop.port}\r\nContent-Length: 0\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", shop.port)) as sock:
             sock.sendall(out.encode())
             assert b" 303 " in sock.recv(100)
     elif end == "revoke the key":
-        (row,) = (row for row in house.admin.data("/v1/keys") if row["hint"] == caller.key[-4:])
-        house.admin.delete(f"/v1/keys/{row['id']}")
-    elif end == "delete the webhook":
-        house.admin.delete(f"/v1/webhooks/{webhook['id']}")
+        (row,) = (row for row in shop.admin.data("/v1/keys") if row["hint"] == key[-4:])
+        shop.admin.delete(f"/v1/keys/{row['id']}")
     else:
-        started = time.monotonic()
-        assert house.running.end() == 0
-        assert time.monotonic() - started < 20  # what is under way has 25 s: a stream is not waited for
+        shop.admin.delete(f"/v1/webhooks/{webhook['id']}")
+    assert stream.has_ended()
+
+
+def test_a_daemon_that_stops_waits_for_no_stream(served, streams):
+    house = served()
+    stream = streams(house, "/dashboard/live", cookie_of(house))
+    stream.until(b'id="webhooks"')
+    started = time.monotonic()
+    assert house.running.end() == 0
+    assert time.monotonic() - started < 20  # what is under way has 25 s
     assert stream.has_ended()
 
 
@@ -201,7 +209,7 @@ def test_many_live_pages_are_bounded_and_slow_readers_hold_nobody_up(served, tol
         stream.until(b"retry:")
     late = streams(house, path, cookie)
     assert b"204 No Content" in late.until(b"\r\n\r\n")
-    submit(house, 200)
+    submit(house, 200, tenant="acme")
     told.wait_at("/hooks", 200)
     started = time.monotonic()
     assert house.admin.get("/v1/webhooks").status == 200
@@ -211,14 +219,13 @@ def test_many_live_pages_are_bounded_and_slow_readers_hold_nobody_up(served, tol
     wait_for(lambda: b" 200 OK" in streams(house, path, cookie).until(b"\r\n\r\n"))
 
 
-def test_a_failure_shows_on_the_list_as_it_happens(served, visitor, told):
-    house = served()
+def test_a_failure_shows_on_the_list_as_it_happens(shop, visitor, told):
     told.says["/hooks"] = answer(503)
-    house.admin.make(told.url("/hooks"), tenant="acme", retry=["24h"])
-    page = visitor(house).sign_in(house.admin.key_for("acme", "read").key)
+    shop.admin.make(told.url("/hooks"), retry=["24h"])
+    page = visitor(shop).sign_in(shop.key("read"))
     row = page.locator(".endpoints li")
     expect(row).to_contain_text("none")
-    submit(house)
+    submit(shop)
     expect(row.locator(".figures")).to_contain_text("0 %")
     row.locator(".last").get_by_role("link", name="HTTP 503").click()
     expect(page.locator("#outcome")).to_contain_text("The server is not available")
@@ -237,7 +244,7 @@ def test_a_page_goes_on_after_the_daemon_was_away_and_says_when_it_goes_on_no_mo
     assert house.running.end() == 0
     expect(page.locator("#lost")).to_contain_text("Trying again")
     house.running.start()
-    submit(house)
+    submit(house, tenant="acme")
     expect(page.locator("#rows tbody tr")).to_have_count(1)
     expect(page.locator("#lost")).to_be_empty()
     someone.expected = {401}

@@ -1,13 +1,11 @@
 """What people come to the dashboard for, done in a real browser as they do it."""
 
-import itertools
 import json
 import re
 import subprocess
-from functools import partial
 
 import pytest
-from api_rig import Served, serve
+from api_rig import serve
 from playwright.sync_api import Page, expect
 from rig import answer, wait_for
 from standardwebhooks import Webhook as Standard
@@ -19,19 +17,6 @@ event_types."payment.failed" = { description = "A card was declined" }
 event_types.ping = {}
 delivery.retry = ["1s", "24h"]
 """
-NUMBERS = itertools.count(1)
-
-
-class Shop:
-    """A tenant of its own: tests share the daemon, and see nothing of one another."""
-
-    def __init__(self, house: Served, tenant: str) -> None:
-        self.port = house.port
-        self.admin = house.caller(tenant, "admin")
-        self._key_for = partial(house.admin.key_for, tenant)
-
-    def key(self, role: str = "manage") -> str:
-        return self._key_for(role).key
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +24,6 @@ def house(tmp_path_factory):
     made = serve(tmp_path_factory.mktemp("house"), settings=CATALOGUE)
     yield made
     made.running.close()
-
-
-@pytest.fixture
-def shop(house):
-    return Shop(house, f"t{next(NUMBERS)}")
 
 
 def submit(shop, type="booking.created", **fields):
