@@ -189,8 +189,8 @@ def test_a_reader_sees_everything_and_no_button_that_would_be_refused(house, vis
             continue
         page.goto(path)
         assert (path, page.locator("main form[method=post]").count()) == (path, 0)
-        for name in ("Add endpoint", "Settings", "Rotate secret", "Replay", "Delete"):
-            assert page.get_by_role("link", name=name, exact=True).count() == 0, (path, name)
+        links = page.locator("main a").all_inner_texts()
+        assert (path, {"Add endpoint", "Settings", "Rotate secret", "Replay", "Delete"} & set(links)) == (path, set())
     someone.expected = {403}
     page.goto("/dashboard/new")
     expect(page.locator("main")).to_contain_text("it takes admin, manage")

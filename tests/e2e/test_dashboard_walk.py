@@ -311,6 +311,29 @@ def test_the_history_is_narrowed_by_status_type_code_and_time(shop, visitor, tol
     expect(page.locator("#rows")).to_contain_text("No delivery matches")
 
 
+def test_a_delivery_in_the_list_of_all_leads_to_its_endpoint(shop, visitor, told):
+    for name in ("alpha", "beta"):
+        shop.admin.make(told.url(f"/{name}"))
+    submit(shop)
+    page = visitor(shop).sign_in(shop.key())
+    page.get_by_role("link", name="Deliveries").click()
+    expect(page.locator("#rows tbody tr")).to_have_count(2)
+    page.locator("#rows .to").get_by_role("link", name=told.url("/beta")).click()
+    expect(page.get_by_role("heading", name=told.url("/beta"))).to_be_visible()
+
+
+def test_a_test_may_be_of_any_type_that_the_endpoint_wants(shop, visitor, told):
+    shop.admin.make(told.url("/hooks"), events=["invoice.paid", "booking.*"])
+    page = visitor(shop).sign_in(shop.key())
+    open_endpoint(page, told.url("/hooks"))
+    types = page.get_by_label("Event type").first
+    assert types.inner_text().split() == ["booking.created", "booking.cancelled", "invoice.paid"]
+    types.select_option("invoice.paid")
+    page.get_by_role("button", name="Send test").click()
+    expect(page.locator("#exchange h3")).to_contain_text("Delivered")
+    assert b'"type":"invoice.paid"' in told.at("/hooks")[0].body
+
+
 def test_pages_of_the_history_go_back_to_the_beginning(shop, visitor, told):
     shop.admin.make(told.url("/hooks"))
     lines = "".join(json.dumps({"type": "a.b", "data": number}) + "\n" for number in range(60)).encode()
