@@ -369,7 +369,7 @@ def test_what_is_copied_as_curl_is_accepted_by_a_receiver_that_checks_signatures
 
 
 @pytest.mark.parametrize(
-    "text", ["long " * 4000, '"' * 5000, "e\u202eerongi"], ids=["long", "quotation marks", "unseen"]
+    "text", ["long " * 4000, "'" * 1500, "e\u202eerongi"], ids=["long", "quotation marks", "unseen"]
 )
 def test_a_body_that_no_command_should_hold_is_saved_beside_it(text, shop, visitor, told, tmp_path):
     made = shop.admin.make(told.url("/hooks"))
