@@ -33,7 +33,12 @@ CATALOGUE = {
 EXAMPLE = {"booking": {"id": "b_7Q2M", "table": 12, "guests": 4, "at": "2026-11-28T19:30:00+01:00"}, "source": "web"}
 ENDPOINTS = {
     "/webhooks/bookings": {"description": "The shop's back office", "events": ["booking.*"]},
-    "/hooks/crm": {"description": "CRM", "events": ["booking.*", "guest.updated"], "rate_limit": "100/s", "retry": ["2s"]},
+    "/hooks/crm": {
+        "description": "CRM",
+        "events": ["booking.*", "guest.updated"],
+        "rate_limit": "100/s",
+        "retry": ["2s"],
+    },
     "/payments": {"description": "Accounting", "events": ["payment.*"]},
     "/slack": {"description": "#bookings in the team's chat", "events": ["booking.created", "booking.cancelled"]},
     "/mailer": {"description": "Letters to guests", "events": ["*"]},
