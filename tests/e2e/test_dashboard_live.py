@@ -61,7 +61,7 @@ def test_numbers_that_change_move_nothing(shop, visitor, told):
     )
     page.goto(f"/dashboard/webhooks/{webhook['id']}")
     expect(page.locator("#standing")).to_contain_text("0 of 30 failed")
-    page.wait_for_function("window.heard > 0")  # what the first message of the stream brings is there
+    wait_for(lambda: page.evaluate("window.heard"), 40)  # what the first message of the stream brings is there
     where = "id => { const box = document.getElementById(id).getBoundingClientRect(); return [box.top, box.height] }"
     names = ("standing", "test", "charts", "history", "rows")
     before = {name: page.evaluate(where, name) for name in names}

@@ -156,6 +156,7 @@ def test_pages_that_are_seen_once_can_be_used_by_everybody(served, visitor, told
     expect(page.locator("#secret")).to_be_visible()
     assert (misfits(page), faults(page)) == ([], [])
     page.get_by_role("link", name="Go on: send a test").click()
+    page.wait_for_load_state()
     page.get_by_role("button", name="Send test").click()
     expect(page.locator("#exchange h3")).to_be_visible()
     assert (misfits(page), faults(page)) == ([], [])

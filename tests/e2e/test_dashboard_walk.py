@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from api_rig import serve
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from rig import answer, wait_for
 from standardwebhooks import Webhook as Standard
 
@@ -36,6 +36,7 @@ def open_endpoint(page: Page, url: str) -> None:
     page.goto("/dashboard")
     page.get_by_role("link", name=url).click()
     page.get_by_role("heading", name=url).wait_for()
+    page.wait_for_load_state()
 
 
 def test_from_signing_in_to_the_history_of_the_test_event(shop, visitor, told):
@@ -62,12 +63,14 @@ def test_from_signing_in_to_the_history_of_the_test_event(shop, visitor, told):
     expect(page.get_by_role("heading", name="Endpoint created")).to_be_visible()
     secret = page.locator("#secret").inner_text()
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", secret)
+    page.wait_for_load_state()
     page.get_by_role("button", name="Copy").first.click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == secret
     for language in ("Python", "Node", "Go", "PHP"):
         expect(page.locator("summary", has_text=language)).to_be_visible()
     page.get_by_role("link", name="Go on: send a test").click()
+    page.wait_for_load_state()
 
     expect(page.get_by_label("Event type").first).to_contain_text("booking.created")
     expect(page.get_by_label("Event type").first).not_to_contain_text("ping")
@@ -139,6 +142,18 @@ def test_a_url_that_may_not_be_called_is_refused_as_it_is_typed_and_when_it_is_s
     assert house.admin.data("/v1/webhooks") == []
 
 
+def test_what_is_typed_before_the_scripts_have_come_is_checked_then(shop, visitor):
+    someone = visitor(shop)
+    page = someone.sign_in(shop.key())
+    held: list[Route] = []
+    someone.context.route("**/htmx.min.js*", lambda route: held.append(route))
+    page.goto("/dashboard/new", wait_until="commit")
+    page.get_by_label("URL").fill("https://10.1.2.3/hooks")
+    wait_for(lambda: held or page.wait_for_timeout(20))
+    held[0].continue_()
+    expect(page.locator("#url-verdict")).to_contain_text("10.0.0.0/8")
+
+
 def test_a_form_that_is_sent_twice_makes_one_endpoint(shop, visitor, told):
     page = visitor(shop).sign_in(shop.key())
     page.get_by_role("link", name="Add endpoint").first.click()
@@ -162,6 +177,7 @@ def test_settings_are_changed_field_by_field_and_headers_keep_their_values(shop,
     page.get_by_label("In order").check()
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".notice.good")).to_contain_text("The changes are saved")
+    page.wait_for_load_state()
     now = shop.admin.get(f"/v1/webhooks/{made['id']}").json
     assert (now["description"], now["ordered"], now["timeout"]) == ("the shop", True, made["timeout"])
     page.get_by_role("button", name="Send test").click()
@@ -260,6 +276,7 @@ def test_a_replay_shows_its_count_before_and_its_progress_after(shop, visitor, t
     page = visitor(shop).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.get_by_role("link", name="Replay").click()
+    page.wait_for_load_state()
     page.get_by_label("Event type").fill("payment.failed")
     page.get_by_role("button", name="Count").click()
     expect(page.locator("#counted")).to_contain_text("No delivery matches")
@@ -359,6 +376,7 @@ def test_what_is_copied_as_curl_is_accepted_by_a_receiver_that_checks_signatures
     page = visitor(shop, permissions=["clipboard-read", "clipboard-write"]).sign_in(shop.key())
     open_endpoint(page, told.url("/hooks"))
     page.locator("#rows").get_by_role("link", name="booking.created").click()
+    page.wait_for_load_state()
     page.get_by_role("button", name="Copy as curl").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     command = page.evaluate("navigator.clipboard.readText()").replace("whsec_...", made["secret"])
@@ -412,6 +430,7 @@ def test_the_dashboard_works(has_scripts, shop, visitor, told):
     page.get_by_label("URL").fill(told.url("/hooks"))
     page.get_by_role("button", name="Create").click()
     page.get_by_role("link", name="Go on: send a test").click()
+    page.wait_for_load_state()
     page.get_by_role("button", name="Send test").click()
     if has_scripts:
         page.get_by_role("link", name="Open this delivery").click()

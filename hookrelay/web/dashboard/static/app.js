@@ -219,6 +219,13 @@
     }
   });
 
+  // what was typed while the scripts were on their way; htmx has begun to listen just before this
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const field of document.querySelectorAll("input[hx-get], form[hx-get] input[type=search]")) {
+      if (field.value !== field.defaultValue) field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  });
+
   // going back to an earlier search brings a whole page, whose forms have not been looked at yet
   document.addEventListener("htmx:historyRestore", () => localise(document));
 
