@@ -116,6 +116,12 @@ def test_why_a_delivery_failed_is_said_and_a_retry_mends_it(shop, visitor, told)
     expect(page.locator("#attempts")).to_contain_text("Attempt 3: 200")
     wait_for(lambda: len(told.at("/orders")) == 3)
 
+    # where no button would do, the page says what does
+    made = shop.admin.data("/v1/webhooks")[0]
+    shop.admin.patch(f"/v1/webhooks/{made['id']}", {"status": "paused"})
+    expect(page.locator("#outcome")).to_contain_text("endpoint is paused: resume it to send this again")
+    expect(page.get_by_role("button", name="Send again")).to_have_count(0)
+
 
 def test_a_url_that_may_not_be_called_is_refused_as_it_is_typed_and_when_it_is_sent(served, visitor):
     house = served(settings="egress.allow_http = false\negress.allow = []\n")

@@ -87,8 +87,10 @@ async def live(visit: Visit) -> Answer:
 
     def version() -> object:
         now = visit.parts.catalog().by_seq.get(webhook)
-        waiting = None if now is None else visit.parts.waiting(now)
-        return visit.parts.tally.attempts(webhook), waiting and (waiting["pending"], waiting["held"])
+        if now is None:
+            return None
+        waiting = visit.parts.waiting(now)
+        return visit.parts.tally.attempts(webhook), now.status, waiting["pending"], waiting["held"]
 
     async def make() -> dict[str, str]:
         values = await _changing(visit, *await visit.delivery())
