@@ -19,6 +19,7 @@ from hookrelay import __version__, tracing
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
+from hookrelay.copies import Copies
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.editor import Editor
@@ -297,6 +298,7 @@ class Daemon:
             redeliverer=Redeliverer(
                 self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
             ),
+            copies=Copies(self._store, self._log),
             ingest=self._ingest,
             keyring=self._keyring,
             sessions=self._sessions,

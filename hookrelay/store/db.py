@@ -7,6 +7,7 @@ being committed makes the next one. What is written is told elsewhere in this fo
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -107,6 +108,7 @@ class Store:
         self._conn = opened.writer
         self._inline = inline or opened.path == ":memory:"
         self._queue: list[_Request] = []
+        self._turns: deque[tuple[Callable[[apsw.Connection], Any], _Waiter]] = deque()
         self._urgent = trio.Event()
         self._soon = trio.Event()
         self._closing = False
@@ -187,6 +189,25 @@ class Store:
             return self._inline
         return await self._in_thread(partial(_scrub, self._conn))
 
+    async def turn(self, work: Callable[[apsw.Connection], Answer]) -> Answer:
+        """What `work` returns or raises, called with the writer's connection between two batches: in no transaction.
+
+        All commits wait for it, so it must be short. Whoever is cancelled meanwhile does not stop it: what it uses is
+        given up by another turn, which comes after it.
+        """
+        if self._closing:
+            raise Refused("unavailable", "the daemon is stopping: ask again when it is back")
+        waiter = _Waiter()
+        self._turns.append((work, waiter))
+        self._soon.set()
+        answer: Answer = (await waiter.wait())[0]
+        return answer
+
+    @property
+    def path(self) -> str:
+        """The database's file; `:memory:` where there is none."""
+        return self._opened.path
+
     async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
         """`job(connection, *args)` on a connection that can only read, in a thread."""
         if self._inline:
@@ -250,7 +271,11 @@ class Store:
     async def _write_batches(self) -> None:
         last = trio.current_time()
         while True:
+            if self._turns:
+                await self._take_turn()
             if not self._queue:
+                if self._turns:
+                    continue
                 if self._closing:
                     return
                 self._soon = trio.Event()
@@ -260,7 +285,7 @@ class Store:
                 if not self._queue and self.trouble is not None:
                     self.enqueue(_probe, (None,), _ignore)
                 if not self._queue:
-                    continue  # closed with nothing left to write: no commit of nothing
+                    continue  # a turn, or closed with nothing left to write: no commit of nothing
             if self._rate > LINGER_RATE and not self._closing:
                 await self._linger()
             batch, self._queue = self._queue, []
@@ -274,6 +299,14 @@ class Store:
                 # blocks commits, so it takes the writer's turn and the writer's connection
                 self._wal_bytes = 0
                 await self._in_thread(partial(_truncate, self._conn))
+
+    async def _take_turn(self) -> None:
+        work, waiter = self._turns.popleft()
+        try:
+            answer: Any = (await self._in_thread(partial(work, self._conn)),)
+        except Exception as error:
+            answer = error  # the caller's own, who waits for it
+        waiter.done(answer)
 
     async def _linger(self) -> None:
         """Wait a little for company."""

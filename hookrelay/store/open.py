@@ -1,6 +1,7 @@
 """Opening a SQLite store: lock, checks, schema. What can be wrong is told here, before anything is written."""
 
 import contextlib
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -10,10 +11,9 @@ from typing import NamedTuple
 
 import apsw
 
-from hookrelay.store.files import Lock, Mark, Marker, StoreDamaged, StoreTooNew, StoreUnusable
+from hookrelay.store import backup
+from hookrelay.store.files import APPLICATION_ID, Lock, Mark, Marker, StoreDamaged, StoreTooNew, StoreUnusable
 
-APPLICATION_ID = 0x686B_726C
-"""`hkrl`, in the database's header: what kind of file it is."""
 OLDEST_SQLITE = (3, 51, 3)
 """Before it two connections that write or checkpoint at the same instant can corrupt a WAL (THREATS §5.2)."""
 WRITER_CACHE_KIB = 32 * 1024
@@ -52,6 +52,7 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
     lock = Lock(path.with_name(path.name + ".lock"))
     marker = Marker(path.with_name(path.name + ".id"))
     try:
+        backup.forget_copying(path)
         is_new = not path.exists() or path.stat().st_size == 0
         written_ms = None if is_new else _last_written_ms(path)
         if is_new:
@@ -125,8 +126,11 @@ def _check_never_was(path: Path, marker: Marker) -> None:
 
 def _connect(path: Path, max_size: int) -> apsw.Connection:
     try:
+        if not path.exists():
+            # secrets may stand in it: whatever the umask is, nobody else reads it, nor what SQLite puts beside it
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         conn = apsw.Connection(str(path), statementcachesize=200)
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
     conn.set_busy_timeout(5000)
     with _told(path, conn):

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from hookrelay.config.compare import Change
 from hookrelay.config.settings import Config
+from hookrelay.copies import Copies
 from hookrelay.editor import Editor
 from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
@@ -53,6 +54,7 @@ class Parts(Struct, frozen=True):
     catalog: Callable[[], Catalog]
     editor: Editor
     redeliverer: Redeliverer
+    copies: Copies
     ingest: Ingest
     keyring: Keyring
     sessions: Sessions

@@ -11,7 +11,7 @@ from hookrelay.web.http import Answer, json_answer
 async def status(call: Call) -> Answer:
     """GET: how the daemon does, on one page"""
     call.query().done()
-    _check_operator(call)
+    check_operator(call)
     metrics = call.parts.metrics
     return json_answer(
         {
@@ -31,7 +31,7 @@ async def reload(call: Call) -> Answer:
     query = call.query("dry_run")
     is_dry = query.word("dry_run", ("true", "false")) == "true"
     query.done()
-    _check_operator(call)
+    check_operator(call)
     changes = None
     if is_dry:
         mistakes, changes = await call.parts.preview()
@@ -54,7 +54,8 @@ def plain(text: str, status: int = 200) -> Answer:
     return Answer(text.encode(), status=status, media_type="text/plain; charset=utf-8")
 
 
-def _check_operator(call: Call) -> None:
+def check_operator(call: Call) -> None:
+    """Refused for whoever is not an administrator of all tenants."""
     if call.caller.tenant is not None:
         raise Refused("forbidden", 'this takes a key with the role admin for all tenants ("*")')
 
