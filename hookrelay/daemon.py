@@ -23,6 +23,7 @@ from hookrelay.copies import Copies
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.editor import Editor
+from hookrelay.expunge import Expunger
 from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
@@ -299,6 +300,7 @@ class Daemon:
                 self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
             ),
             copies=Copies(self._store, self._log),
+            expunger=Expunger(self._store, self._registry, self._dispatcher, self._feed, self._log, time.time),
             ingest=self._ingest,
             keyring=self._keyring,
             sessions=self._sessions,

@@ -35,6 +35,7 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/deliveries/{id}/cancel": {"POST": (deliveries.cancel, MANAGERS)},
     "/v1/events": {"GET": (events.collection, READERS), "POST": (events.submit, SUBMITTERS)},
     "/v1/events/stream": {"GET": (stream.stream, READERS)},
+    "/v1/events/purge": {"POST": (events.purge, ADMINISTRATORS)},
     "/v1/events/{id}": {"GET": (events.one, READERS)},
     "/v1/event-types": {"GET": (events.types, ANYONE)},
     "/v1/keys": {"GET": (keys.collection, ADMINISTRATORS), "POST": (keys.create, ADMINISTRATORS)},
