@@ -5,7 +5,7 @@ In small steps, between which others write. The history's rows stay and say that
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 from msgspec import Struct
@@ -17,6 +17,7 @@ from hookrelay.registry import Registry
 from hookrelay.store import prune, purge, redeliver
 from hookrelay.store.db import Store
 from hookrelay.store.purge import Found, Purge
+from hookrelay.store.wipe import wipe
 from hookrelay.telemetry.logs import Logger
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ DELIVERIES = 200
 """Deliveries that one transaction changes: so many delay nobody's commit."""
 PAGES = 200
 """Pages that one step gives back to the disk."""
+WIPED_PAGES = 1024
+"""Pages that one step looks at: 5 ms."""
 SHARE = 0.5
 """Of the time, waiting for the turn to write included."""
 LOOK_S = 0.05
@@ -41,6 +44,13 @@ class Purged(Struct, frozen=True):
 
     events: int
     cancelled: int
+
+
+class _Wiped(Struct, frozen=True):
+    """Whether a step could be made, and the page that the next one begins with; None: there is none."""
+
+    is_done: bool
+    next: int | None = None
 
 
 class Expunger:
@@ -85,9 +95,8 @@ class Expunger:
             told = partial(self._store.read, purge.announcements, wanted, event_id)
             count, cancelled = await self._walk(own, upto)
             _, more = await self._walk(told, upto)
-            if count:
-                await self._shrink()
-            await self._empty_log()
+            await self._shrink()
+            await self._wipe()
         self._log.info("purged", tenant=wanted.tenant, events=count, cancelled=cancelled + more)
         return Purged(count, cancelled + more)
 
@@ -132,7 +141,8 @@ class Expunger:
                     self._feed.tell_delivery(webhook, seq)
                 if asked.due_ms is not None:
                     self._dispatcher.expect(webhook, 0, asked.due_ms)
-        while any(self._dispatcher.has_in_hand(webhook, seq) for seq, webhook in waiting):
+        has = self._dispatcher.has_in_hand
+        while any(has(webhook, seq) for seq, webhook in waiting):  # noqa: ASYNC110 -- no event tells of each end
             await trio.sleep(LOOK_S)
         return len(waiting)
 
@@ -146,14 +156,19 @@ class Expunger:
             before = room.free
             await self._rest(self._store.change(prune.give_back, PAGES, keep=True))
 
-    async def _empty_log(self) -> None:
-        with trio.move_on_after(EMPTYING_S):
-            while not await self._store.turn(purge.empty_log):
-                await trio.sleep(LOOK_S)
-            return
-        raise Refused(
-            "unavailable", "the payloads are gone, but the write-ahead log, which is in use, may hold them: ask again"
-        )
+    async def _wipe(self) -> None:
+        """Empty the write-ahead log, and overwrite what is unused in the file."""
+        page: int | None = 1
+        busy_since_s = None
+        while page is not None:
+            step = await self._rest(self._store.turn(partial(_wipe, path=self._store.path, first=page)))
+            if step.is_done:
+                page, busy_since_s = step.next, None
+                continue
+            busy_since_s = busy_since_s or trio.current_time()
+            if trio.current_time() - busy_since_s > EMPTYING_S:
+                raise Refused("unavailable", "the payloads are gone from the rows, but readers keep them: ask again")
+            await trio.sleep(LOOK_S)
 
     async def _rest(self, step: Awaitable[T]) -> T:
         """What the step returns; then leave as much time to others."""
@@ -161,3 +176,10 @@ class Expunger:
         done = await step
         await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
         return done
+
+
+def _wipe(conn: Any, *, path: str, first: int) -> _Wiped:
+    # what is written between two steps is in the log again, and would take the place of what was wiped
+    if not purge.empty_log(conn):
+        return _Wiped(is_done=False)
+    return _Wiped(is_done=True, next=None if path == ":memory:" else wipe(conn, path, first, WIPED_PAGES))

@@ -16,7 +16,7 @@ _COMMANDS = {
     "listen": "Post events to a server on your machine as they come: for development.",
     "webhooks": "List, make, change, test and delete webhooks.",
     "deliveries": "List deliveries, look at one, try it again, watch them pass.",
-    "events": "List events, look at one.",
+    "events": "List events, look at one, expunge payloads.",
     "replay": "Deliver again what a webhook missed.",
     "keys": "Make, list and revoke keys of the HTTP API.",
     "dashboard-link": "Make a one-time link to the dashboard.",

@@ -1,12 +1,10 @@
 """Expunging payloads: what was sent, what was answered and what names either, while the history's rows stay.
 
-What is overwritten here is overwritten in the file as well: SQLite's `secure_delete` is on for these steps, also for
-pages that become free, which it leaves as they are otherwise.
+What is overwritten in a row is overwritten in the file as well, by `secure_delete` (store/open.py).
 """
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -93,19 +91,18 @@ def waiting(conn: apsw.Connection, deliveries: Sequence[int]) -> list[tuple[int,
 
 def blank_deliveries(conn: apsw.Connection, deliveries: Sequence[int]) -> None:
     """Forget what receivers answered to these, and what went wrong in words. Those that are pending stay."""
-    with _thoroughly(conn):
-        ended = "(SELECT seq FROM delivery WHERE seq IN (SELECT value FROM json_each(?)) AND state <> 'pending')"
-        conn.execute(
-            "UPDATE attempt SET response_head = NULL, response_body = NULL, error_detail = NULL"
-            f" WHERE delivery IN {ended} AND coalesce(response_head, response_body, error_detail) IS NOT NULL",
-            (_json(deliveries),),
-        )
-        conn.execute(
-            "UPDATE delivery SET response_head = NULL, response_body = NULL, error_detail = NULL, ordering = NULL"
-            f" WHERE seq IN {ended}"
-            " AND coalesce(response_head, response_body, error_detail, ordering) IS NOT NULL",
-            (_json(deliveries),),
-        )
+    ended = "(SELECT seq FROM delivery WHERE seq IN (SELECT value FROM json_each(?)) AND state <> 'pending')"
+    conn.execute(
+        "UPDATE attempt SET response_head = NULL, response_body = NULL, error_detail = NULL"
+        f" WHERE delivery IN {ended} AND coalesce(response_head, response_body, error_detail) IS NOT NULL",
+        (_json(deliveries),),
+    )
+    conn.execute(
+        "UPDATE delivery SET response_head = NULL, response_body = NULL, error_detail = NULL, ordering = NULL"
+        f" WHERE seq IN {ended}"
+        " AND coalesce(response_head, response_body, error_detail, ordering) IS NOT NULL",
+        (_json(deliveries),),
+    )
 
 
 def blank_events(conn: apsw.Connection, wanted: Sequence[int], deliveries: Sequence[int], now_ms: int) -> list[int]:
@@ -122,12 +119,11 @@ def blank_events(conn: apsw.Connection, wanted: Sequence[int], deliveries: Seque
     ]
     done = [event for event in wanted if event not in busy]
     blank_deliveries(conn, deliveries)  # once more: one may have been tried again since, and have ended
-    with _thoroughly(conn):
-        conn.execute(
-            "UPDATE event SET data = ?, idempotency_key = NULL, ordering_key = NULL, traceparent = NULL, purged_ms = ?"
-            " WHERE seq IN (SELECT value FROM json_each(?))",
-            (NOTHING, now_ms, _json(done)),
-        )
+    conn.execute(
+        "UPDATE event SET data = ?, idempotency_key = NULL, ordering_key = NULL, traceparent = NULL, purged_ms = ?"
+        " WHERE seq IN (SELECT value FROM json_each(?))",
+        (NOTHING, now_ms, _json(done)),
+    )
     return done
 
 
@@ -162,15 +158,6 @@ def empty_log(conn: apsw.Connection) -> bool:
     finally:
         conn.set_busy_timeout(USUAL_PATIENCE_MS)
     return True
-
-
-@contextlib.contextmanager
-def _thoroughly(conn: apsw.Connection) -> Iterator[None]:
-    conn.pragma("secure_delete", "ON")
-    try:
-        yield
-    finally:
-        conn.pragma("secure_delete", "FAST")
 
 
 def _json(numbers: Sequence[int]) -> str:

@@ -115,7 +115,7 @@ async def purge(call: Call) -> Answer:
             before_ms = min(before_ms, read_moment(str(before) if isinstance(before, str) else "", now_ms))
     except ValueError:
         errors.append(FieldError("before", 'a time such as "2026-02-26T10:00:00Z", or how long ago, such as "24h"'))
-    if dry_run not in (None, True, False):
+    if not isinstance(dry_run, bool | None):
         errors.append(FieldError("dry_run", f"expected true or false, got {got(dry_run)}"))
     body.refuse(errors)
     if id is not None:
