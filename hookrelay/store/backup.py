@@ -110,7 +110,7 @@ def copy(source: Path, path: Path) -> int:
     To be called by whoever holds its lock. The source is only read. Raises StoreDamaged and StoreUnusable.
     """
     with _told(source):
-        conn = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
+        conn = reading(source, is_alone=False)
     try:
         with _told(source):
             _check_kind(conn, source)
@@ -125,6 +125,16 @@ def copy(source: Path, path: Path) -> int:
     return commits or 0
 
 
+def reading(path: Path, *, is_alone: bool) -> apsw.Connection:
+    """A connection that can only read. `is_alone`: there is no write-ahead log, and nobody writes, so that none of
+    SQLite's other files is made; else what only the log holds is seen too.
+    """
+    if not is_alone:
+        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    place = f"file:{quote(str(path.absolute()))}?immutable=1"
+    return apsw.Connection(place, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
 def verify(path: Path, *, whole: bool = True, is_wanted: Callable[[], bool] = lambda: True) -> Facts:
     """Read all of a copy, and say what it holds. Raises StoreDamaged where it is no sound store of ours.
 
@@ -132,9 +142,7 @@ def verify(path: Path, *, whole: bool = True, is_wanted: Callable[[], bool] = la
     after `is_wanted` says no. Nothing is written, and no file made beside it.
     """
     with _told(path):
-        conn = apsw.Connection(
-            f"file:{quote(str(path))}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-        )
+        conn = reading(path, is_alone=True)
         try:
             _check_kind(conn, path)
             check(conn, path, whole=whole, is_wanted=is_wanted)

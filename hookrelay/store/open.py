@@ -57,6 +57,8 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
         written_ms = None if is_new else _last_written_ms(path)
         if is_new:
             _check_never_was(path, marker)
+        else:
+            _check_known(path)
         writer = _connect(path, max_size)
         try:
             identity = _prepare(writer, path, is_new=is_new, now_ms=now_ms)
@@ -124,6 +126,31 @@ def _check_never_was(path: Path, marker: Marker) -> None:
         )
 
 
+def _check_known(path: Path) -> None:
+    """Refuse a store of a later version before anything of it is touched: a connection that may write would move its
+    write-ahead log into it when it is closed.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    with _told(path):
+        conn = backup.reading(path, is_alone=not has_log)
+        try:
+            version: int = conn.pragma("user_version")
+            is_ours = conn.pragma("application_id") == APPLICATION_ID
+        finally:
+            conn.close()
+    newest = migrations()[-1][0]
+    if is_ours and version > newest:
+        raise _too_new(path, version, newest)
+
+
+def _too_new(path: Path | None, version: int, newest: int) -> StoreTooNew:
+    return StoreTooNew(
+        f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
+        " run the version that wrote it, or a later one"
+    )
+
+
 def _connect(path: Path, max_size: int) -> apsw.Connection:
     try:
         if not path.exists():
@@ -142,15 +169,17 @@ def _connect(path: Path, max_size: int) -> apsw.Connection:
 
 
 @contextlib.contextmanager
-def _told(path: Path, conn: apsw.Connection) -> Iterator[None]:
+def _told(path: Path, conn: apsw.Connection | None = None) -> Iterator[None]:
     """Turn SQLite's exceptions into ours, and leave nothing open behind them."""
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError, apsw.FormatError) as error:
-        conn.close()
+        if conn is not None:
+            conn.close()
         raise StoreDamaged(f"{path}: {error}: restore it from a backup; the file was left as it is") from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.PermissionsError) as error:
-        conn.close()
+        if conn is not None:
+            conn.close()
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
 
 
@@ -209,10 +238,7 @@ def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
     steps = migrations()
     newest = steps[-1][0]
     if version > newest:
-        raise StoreTooNew(
-            f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
-            " run the version that wrote it, or a later one"
-        )
+        raise _too_new(path, version, newest)
     if 0 < version < newest and path is not None:
         _copy_before(conn, path, version, newest)
     for number, text in steps:
@@ -232,20 +258,34 @@ def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
 
 
 def _copy_before(conn: apsw.Connection, path: Path, version: int, newest: int) -> None:
-    """A copy of the store as it is before it is brought up to date: all of it, or none by that name.
+    """A copy of the store as it is before it is brought up to date: all of it, verified and on disk, or none by that
+    name.
 
     One that is there already stays where it is older than the store, for then this is the rest of an upgrade that was
     cut short; one of an upgrade that was taken back gives way.
     """
     copy = path.with_name(f"{path.name}.before-schema-{newest}")
     if copy.exists():
-        with contextlib.suppress(apsw.Error), contextlib.closing(reader(str(copy))) as earlier:
-            if 0 < earlier.pragma("user_version") < version:
+        with contextlib.suppress(StoreDamaged, StoreUnusable):
+            if 0 < backup.verify(copy).schema < version:
                 return
     fresh = copy.with_name(f"{copy.name}.new")
     fresh.unlink(missing_ok=True)
-    conn.execute("VACUUM INTO ?", (str(fresh),))
-    fresh.replace(copy)
+    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    try:
+        conn.execute("VACUUM INTO ?", (str(fresh),))
+        _check_copy(fresh, conn)
+        backup.sync(fresh)
+        fresh.replace(copy)
+        backup.sync(copy)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _check_copy(copy: Path, conn: apsw.Connection) -> None:
+    if backup.verify(copy).commits != conn.execute("SELECT commits FROM store").get:
+        raise StoreDamaged(f"{copy}: the copy before the migration is not what the store holds: restore a backup")
 
 
 def sqlite_version() -> str:
