@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from hookrelay import __version__, tracing
+from hookrelay.checkup import Checkup
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
@@ -300,6 +301,7 @@ class Daemon:
                 self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
             ),
             copies=Copies(self._store, self._log),
+            checkup=Checkup(self._store),
             expunger=Expunger(self._store, self._registry, self._dispatcher, self._feed, self._log, time.time),
             ingest=self._ingest,
             keyring=self._keyring,

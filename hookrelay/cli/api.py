@@ -73,6 +73,12 @@ class Target:
             return True
         return True
 
+    def bare_client(self) -> "ApiClient":
+        """A client of the daemon, for who tells by himself what goes wrong."""
+        from hookrelay.net.api_client import ApiClient
+
+        return ApiClient(self.place(), _key())
+
     @contextmanager
     def client(self) -> Iterator["ApiClient"]:
         """A client of the daemon; what goes wrong ends the command with one sentence and its exit code."""

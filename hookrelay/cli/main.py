@@ -21,6 +21,7 @@ _COMMANDS = {
     "keys": "Make, list and revoke keys of the HTTP API.",
     "dashboard-link": "Make a one-time link to the dashboard.",
     "backup": "Write the store into one file, verified.",
+    "doctor": "Look for anything wrong, and say what to do.",
     "export": "Write webhooks as TOML.",
     "import": "Make and change webhooks as a TOML file says.",
     "sign": "Sign a payload as deliveries are signed.",

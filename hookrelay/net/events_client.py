@@ -43,6 +43,16 @@ def submit(path: Path, lines: Iterable[bytes], timeout_s: float = 60.0) -> Itera
             yield from found
 
 
+def is_answered(path: Path, timeout_s: float = 5.0) -> bool:
+    """Whether somebody takes lines there. Raises OSError where the socket cannot be connected to."""
+    # a line that is no event is answered, and nothing more comes of it
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
+        sock.connect(str(path))
+        sock.sendall(b"{}\n")
+        return sock.recv(READ).startswith(b'{"error"')
+
+
 class _Answers:
     """Cuts what comes back into lines."""
 

@@ -64,6 +64,17 @@ def check(ca_file: str | None, trust: Trust | None) -> str | None:
     return None
 
 
+def authorities() -> tuple[int, str]:
+    """How many certificates the system's authorities have, and where they stand. Reads them now."""
+    places = ssl.get_default_verify_paths()
+    context = _bare()
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    count = len(context.get_ca_certs())
+    if not count and places.capath is not None:  # a folder is looked into when a certificate is checked
+        count = sum(1 for each in Path(places.capath).iterdir() if each.suffix == ".0")
+    return count, places.cafile or places.capath or places.openssl_cafile
+
+
 class _Unusable(Exception):
     """A file that no trust can be taken from; its text is for the operator."""
 

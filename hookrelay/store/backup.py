@@ -152,6 +152,22 @@ def verify(path: Path, *, whole: bool = True, is_wanted: Callable[[], bool] = la
             conn.close()
 
 
+def check_store(path: Path) -> Facts:
+    """The same of a store that nobody else has open, its write-ahead log included. Raises StoreUnusable, too.
+
+    To be called by whoever holds its lock. The store is only read.
+    """
+    with _told(path):
+        conn = reading(path, is_alone=False)
+        try:
+            _check_kind(conn, path)
+            check(conn, path, whole=True)
+            row = conn.execute("SELECT id, commits FROM store").get
+            return Facts(row[0], row[1], conn.pragma("user_version"), path.stat().st_size)
+        finally:
+            conn.close()
+
+
 def check(conn: apsw.Connection, path: Path, *, whole: bool, is_wanted: Callable[[], bool] = lambda: True) -> None:
     """SQLite's own check. StoreDamaged says what it found."""
     conn.set_progress_handler(lambda: not is_wanted(), ASKED_EVERY)

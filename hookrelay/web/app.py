@@ -44,6 +44,7 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/portal-links/{id}": {"DELETE": (links.revoke, ADMINISTRATORS)},
     "/v1/status": {"GET": (operation.status, ADMINISTRATORS)},
     "/v1/backup": {"POST": (store.backup, ADMINISTRATORS)},
+    "/v1/check": {"POST": (store.check, ADMINISTRATORS)},
     "/-/reload": {"POST": (operation.reload, ADMINISTRATORS)},
     "/metrics": {"GET": (operation.metrics, OPEN)},
     "/-/healthy": {"GET": (operation.healthy, OPEN)},

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hookrelay.checkup import Checkup
 from hookrelay.config.compare import Change
 from hookrelay.config.settings import Config
 from hookrelay.copies import Copies
@@ -56,6 +57,7 @@ class Parts(Struct, frozen=True):
     editor: Editor
     redeliverer: Redeliverer
     copies: Copies
+    checkup: Checkup
     expunger: Expunger
     ingest: Ingest
     keyring: Keyring

@@ -169,6 +169,14 @@ class Purged(Struct):
     cancelled: int
 
 
+class Checked(Struct):
+    """How many rows of how many tables were read, and what was wrong with them."""
+
+    rows: int
+    tables: int
+    faults: list[str]
+
+
 class Accepted(Struct):
     """An event that is on disk."""
 

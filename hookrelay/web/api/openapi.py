@@ -227,7 +227,13 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/v1/backup", method="post", name="backUp", tag="Operation", summary="Copy the store",
         description="All that is committed, as one file that is whole and verified; deliveries go on meanwhile. The"
         " answer begins when the copy is made. Takes an administrator of all tenants.",
-        body="BackupWish", answer="File", media="application/vnd.sqlite3", problems=(409, 500),
+        body="NoWish", answer="File", media="application/vnd.sqlite3", problems=(409, 500),
+    ),
+    Operation(
+        path="/v1/check", method="post", name="checkStore", tag="Operation", summary="Read all of the store",
+        description="Every row, and whether every index finds it, in small steps; `faults` is empty where all is well."
+        " Takes an administrator of all tenants.",
+        body="NoWish", answer="Checked", problems=(409,),
     ),
     Operation(
         path="/-/reload", method="post", name="reload", tag="Operation", summary="Read the files again",
@@ -397,6 +403,7 @@ def _schemas() -> dict[str, Any]:
         models.Replayed,
         models.PurgeWish,
         models.Purged,
+        models.Checked,
         models.Accepted,
     )
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -446,8 +453,8 @@ def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _WRITTEN: dict[str, Any] = {
-    "BackupWish": {
-        "title": "BackupWish",
+    "NoWish": {
+        "title": "NoWish",
         "description": "Nothing is asked for: an empty object.",
         "type": "object",
         "properties": {},
@@ -535,6 +542,7 @@ _WRITTEN: dict[str, Any] = {
             "deliveries": {"type": "object", "additionalProperties": {"type": "integer"}},
             "attempts": {"type": "object", "additionalProperties": {"type": "integer"}},
             "store": {"type": "object"},
+            "runtime": {"type": "object"},
             "reload": {"type": "object"},
             "disabled": {"type": "array", "items": {"type": "object"}},
             "behind": {"type": "array", "items": {"type": "object"}},

@@ -1,5 +1,8 @@
 """`/v1/status`, `/-/reload`, `/metrics` and health: what operators ask."""
 
+import platform
+import resource
+
 import trio
 
 from hookrelay import __version__
@@ -22,6 +25,12 @@ async def status(call: Call) -> Answer:
             "events": dict(metrics.events),
             "deliveries": dict(metrics.deliveries),
             "attempts": dict(metrics.attempts),
+            "runtime": {
+                "python": platform.python_version(),
+                "sqlite": metrics.build.get("sqlite"),
+                "open_files_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                "max_connections": call.parts.config().delivery.max_connections,
+            },
         }
     )
 

@@ -1,4 +1,4 @@
-"""`/v1/backup`: the store as a file, whole and verified."""
+"""`/v1/backup` and `/v1/check`: the store as a file, whole and verified, and whether it is sound."""
 
 import trio
 
@@ -7,7 +7,7 @@ from hookrelay.net.asgi import Receive, Scope, Send
 from hookrelay.web import body
 from hookrelay.web.api.operation import check_operator
 from hookrelay.web.call import Call
-from hookrelay.web.http import Answer
+from hookrelay.web.http import Answer, json_answer
 from hookrelay.web.problems import problem_of
 
 SQLITE = "application/vnd.sqlite3"
@@ -17,13 +17,23 @@ PART = 1 << 18
 
 async def backup(call: Call) -> Answer:
     """POST: a copy of all that is committed, as a file"""
+    await _read_nothing(call)
+    return _Copied(call)
+
+
+async def check(call: Call) -> Answer:
+    """POST: read every row"""
+    await _read_nothing(call)
+    return json_answer(await call.parts.checkup.look())
+
+
+async def _read_nothing(call: Call) -> None:
     call.query().done()
     check_operator(call)
     values = await body.read_object(call.request)
     errors: list[FieldError] = []
     body.check_known(values, (), errors)
     body.refuse(errors)
-    return _Copied(call)
 
 
 class _Copied(Answer):
