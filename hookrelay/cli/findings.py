@@ -48,8 +48,9 @@ def of_permissions(loaded: Loaded, file: Path | None) -> Iterator[Finding]:
         places[file] = "holds the proxy's password"
     wrong = False
     for path, why in places.items():
-        mode = _mode(path)
-        if mode is not None and mode & 0o077 & ~(0o040 if path in loaded.files or path == file else 0):
+        mode, around = _mode(path), _mode(path.parent)
+        is_shut = around is not None and not around & 0o011  # nobody else gets to what is in it
+        if mode is not None and not is_shut and mode & 0o077 & ~(0o040 if path in loaded.files or path == file else 0):
             wrong = True
             yield Finding(
                 "permissions", WARNING, f"{path} {why}, and others may open it (mode {mode:04o})", f"chmod 600 {path}"

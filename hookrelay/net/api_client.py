@@ -1,5 +1,6 @@
 """The caller's side of the HTTP API: requests to a daemon over its Unix socket or TCP, and its answers or problems."""
 
+import os
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class ApiClient:
         Environment proxies and `.netrc` are never used.
         """
         self.place = place
+        self._socket = place.removeprefix("unix:") if place.startswith("unix:") else None
         headers = {"user-agent": "hookrelay-cli"} | ({"authorization": f"Bearer {key}"} if key else {})
         is_unix = place.startswith("unix:")
         # certificates are verified wherever there are any; where there are none, reading the authorities takes 0.1 s
@@ -141,8 +143,19 @@ class ApiClient:
                 _read(answer)
             yield answer.headers, answer.iter_raw()
 
+    def _look(self) -> None:
+        """Unreachable where there is no socket: httpx would not close the one that it could not connect."""
+        try:
+            if self._socket is not None:
+                os.stat(self._socket)
+        except OSError as error:
+            is_forbidden, is_absent = isinstance(error, PermissionError), isinstance(error, FileNotFoundError)
+            detail = error.strerror or str(error)
+            raise Unreachable(self.place, detail, is_forbidden=is_forbidden, is_absent=is_absent) from error
+
     @contextmanager
     def _told(self) -> Iterator[None]:
+        self._look()
         try:
             yield
         except httpx.ConnectError as error:
@@ -152,7 +165,7 @@ class ApiClient:
                 self.place,
                 detail,
                 is_forbidden=isinstance(cause, PermissionError),
-                is_absent=isinstance(cause, FileNotFoundError | ConnectionRefusedError),
+                is_absent=isinstance(cause, ConnectionRefusedError),
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(self.place, "no answer in time") from error

@@ -44,13 +44,16 @@ def submit(path: Path, lines: Iterable[bytes], timeout_s: float = 60.0) -> Itera
 
 
 def is_answered(path: Path, timeout_s: float = 5.0) -> bool:
-    """Whether somebody takes lines there. Raises OSError where the socket cannot be connected to."""
-    # a line that is no event is answered, and nothing more comes of it
+    """Whether somebody takes lines there. Raises OSError where the socket cannot be connected to.
+
+    Nothing is submitted: a blank line is skipped, and whoever has said all is hung up on.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout_s)
         sock.connect(str(path))
-        sock.sendall(b"{}\n")
-        return sock.recv(READ).startswith(b'{"error"')
+        sock.sendall(b"\n")
+        sock.shutdown(socket.SHUT_WR)
+        return sock.recv(READ) == b""
 
 
 class _Answers:
