@@ -24,8 +24,9 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 @click.command(name="backup", short_help="Write the store into one file, verified.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Replace FILE where there is one.")
+@click.option("--verify", "only_verify", is_flag=True, help="Only verify FILE, which is a backup already.")
 @options
-def command(target: Target, file: Path, force: bool) -> None:
+def command(target: Target, file: Path, force: bool, only_verify: bool) -> None:
     """Write all that the store holds into FILE, and verify it there. The daemon goes on delivering.
 
     FILE (mode 0600) is a whole store: docs/backup.md tells how it is put back. It is there when it is whole, or not at
@@ -34,25 +35,45 @@ def command(target: Target, file: Path, force: bool) -> None:
     Over TCP it takes the key of an administrator of all tenants.
 
     \b
-    Exit codes: 0 written and verified, 1 FILE is there already, or the daemon refuses, 2 usage, 65 the store is
-    damaged, 69 the daemon cannot be reached, or has no room for a copy, 73 a daemon holds the store and does not
+    Exit codes: 0 written and verified, 1 FILE is there already, or the daemon refuses, 2 usage, 65 the store or FILE
+    is damaged, 69 the daemon cannot be reached, or has no room for a copy, 73 a daemon holds the store and does not
     answer, 74 FILE cannot be written, 77 not permitted, 78 a mistake in the configuration.
 
     \b
     Examples:
       hookrelay backup /var/backups/hookrelay.db --force
       hookrelay backup "/mnt/backups/hookrelay-$(date +%F).db"
+      hookrelay backup /var/backups/hookrelay.db --verify
       hookrelay backup copy.db --output json | jq .commits
     """
+    if only_verify:
+        _say(target, file, _verified(file))
+        return
     if not force and file.is_symlink() | file.exists():
         fail(EX_NO, f"{file} is there already: name another file, or add --force to replace it")
     with _part_beside(file) as part:
         facts = _from_daemon(target, part) if target.is_named or target.is_there() else _by_oneself(target, part)
         _put_in_place(part, file, force=force)
+    _say(target, file, facts)
+
+
+def _say(target: Target, file: Path, facts: "Facts") -> None:
     if target.is_json:
         echo_json({"file": str(file), "size_bytes": facts.size, "commits": facts.commits, "schema": facts.schema})
     else:
         click.echo(f"{file}: {facts.size:,} bytes, verified; {facts.commits:,} commits, schema {facts.schema}")
+
+
+def _verified(file: Path) -> "Facts":
+    from hookrelay.store.backup import verify
+    from hookrelay.store.files import StoreDamaged, StoreUnusable
+
+    try:
+        return verify(file)
+    except StoreUnusable as error:
+        fail(EX_IO, str(error))
+    except StoreDamaged as error:
+        fail(EX_DAMAGED, f"{error}: keep it out of the way, and take another backup")
 
 
 @contextmanager
