@@ -98,7 +98,8 @@ async def purge(call: Call) -> Answer:
     values = await body.read_object(call.request)
     errors: list[FieldError] = []
     body.check_known(values, models.PurgeWish.__struct_fields__, errors)
-    id, tenant, before, dry_run = (values.get(name) for name in ("id", "tenant", "before", "dry_run"))
+    id, tenant, before = (values.get(name) for name in ("id", "tenant", "before"))
+    dry_run = values.get("dry_run", False)
     now_ms = call.now_ms()
     before_ms = now_ms + 1
     if id is not None and (tenant is not None or before is not None):
@@ -115,7 +116,7 @@ async def purge(call: Call) -> Answer:
             before_ms = min(before_ms, read_moment(str(before) if isinstance(before, str) else "", now_ms))
     except ValueError:
         errors.append(FieldError("before", 'a time such as "2026-02-26T10:00:00Z", or how long ago, such as "24h"'))
-    if not isinstance(dry_run, bool | None):
+    if not isinstance(dry_run, bool):
         errors.append(FieldError("dry_run", f"expected true or false, got {got(dry_run)}"))
     body.refuse(errors)
     if id is not None:
