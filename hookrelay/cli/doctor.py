@@ -36,7 +36,7 @@ def command(target: Target, skip_integrity: bool) -> None:
     \b
     Examples:
       hookrelay doctor
-      sudo hookrelay doctor --config /etc/hookrelay/hookrelay.toml
+      hookrelay doctor --config /etc/hookrelay/hookrelay.toml
       hookrelay doctor --output json | jq '.[] | select(.level != "ok")'
     """
     found = list(_examine(target, skip_integrity=skip_integrity))
