@@ -62,6 +62,8 @@ class Target:
 
     def is_there(self) -> bool:
         """Whether a daemon may be there: False only where nobody listens."""
+        from msgspec import DecodeError
+
         from hookrelay.net.api_client import ApiClient, Problem, Unreachable
 
         try:
@@ -69,7 +71,7 @@ class Target:
                 client.call("GET", "/v1/event-types")
         except Unreachable as error:
             return error.is_forbidden or not error.is_absent
-        except (Problem, ValueError):
+        except (Problem, DecodeError):
             return True
         return True
 

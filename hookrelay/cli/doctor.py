@@ -91,10 +91,10 @@ def _examine(target: Target, *, skip_integrity: bool) -> Iterator[Finding]:
         yield from findings.of_egress(loaded.config)
         if status is not None:
             yield _of_events(loaded.config.events.socket)
-    if status is not None:
+    if status is not None and "runtime" in status:  # an older daemon does not tell
         runtime = status["runtime"]
         yield findings.of_descriptors(runtime["open_files_limit"], runtime["max_connections"], "the daemon")
-    elif loaded is not None:
+    elif status is None and loaded is not None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         yield findings.of_descriptors(limit, loaded.config.delivery.max_connections, "a daemon started from here")
     if not skip_integrity:
@@ -106,6 +106,8 @@ def _examine(target: Target, *, skip_integrity: bool) -> Iterator[Finding]:
 
 def _of_daemon(target: Target) -> Iterator[Finding | dict[str, Any]]:
     """Whether there is one, what ails it, and what it says of itself."""
+    from msgspec import DecodeError
+
     from hookrelay.net.api_client import Problem, Unreachable
 
     try:
@@ -122,6 +124,10 @@ def _of_daemon(target: Target) -> Iterator[Finding | dict[str, Any]]:
         return
     except Problem as problem:
         yield Finding("daemon", PROBLEM, problem.detail, "HOOKRELAY_KEY takes an administrator's key, of all tenants")
+        return
+    except DecodeError:
+        said = f"what answers at {target.place()} is no hookrelay"
+        yield Finding("daemon", PROBLEM, said, "--api or HOOKRELAY_API say where it is")
         return
     trouble, reload = status["trouble"], status["reload"]
     if trouble is not None:
@@ -207,17 +213,17 @@ def _integrity_by_oneself(path: Path) -> Finding:
     from hookrelay.store import backup
     from hookrelay.store.files import StoreDamaged, StoreTaken, StoreUnusable
 
-    if not path.exists():
-        if path.with_name(f"{path.name}.id").exists():
-            return _damaged(f"{path} is gone, and its .id file says that it was there")
-        return Finding("integrity", OK, f"{path} is not there yet: the daemon makes it")
     try:
+        if not path.exists():
+            if path.with_name(f"{path.name}.id").exists():
+                return _damaged(f"{path} is gone, and its .id file says that it was there")
+            return Finding("integrity", OK, f"{path} is not there yet: the daemon makes it")
         with hold(path):
             facts = backup.check_store(path)
     except StoreTaken as error:
         remedy = "it holds the store and does not answer: see its journal, and --api"
         return Finding("integrity", PROBLEM, str(error).partition(": stop it")[0], remedy)
-    except StoreUnusable as error:
+    except (StoreUnusable, OSError) as error:
         return Finding("integrity", PROBLEM, str(error), "run this as root or as the daemon's user")
     except StoreDamaged as error:
         return _damaged(str(error))

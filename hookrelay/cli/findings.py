@@ -6,6 +6,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ def of_disk(config: Config) -> Iterator[Finding]:
             "disk", PROBLEM, f"{path.parent}: {error.strerror}", "create the folder, or point store.url elsewhere"
         )
         return
-    size = sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
+    size = sum(each.st_size for each in _stats(path))
     most = f"{size >> 20:,} MiB of at most {config.store.max_size >> 20:,}"
     said = f"{free >> 20:,} MiB free beside {path}, which has {most}"
     if free < FREE_AT_LEAST:
@@ -108,8 +109,7 @@ def of_clock(config: Config) -> Finding:
     now_s = time.time()
     if now_s < BEGUN_S:
         return Finding("clock", PROBLEM, f"it shows {time.strftime('%Y-%m-%d', time.gmtime(now_s))}", remedy)
-    path = config.store.path
-    written = [each.stat().st_mtime for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()]
+    written = [each.st_mtime for each in _stats(config.store.path)]
     if written and max(written) > now_s + 60:
         ahead = round((max(written) - now_s) / 60)
         return Finding("clock", PROBLEM, f"the store was written {ahead} minutes in the future", remedy)
@@ -217,6 +217,15 @@ def _shown(rule: tuple[object, int | None]) -> str:
 
 def _of_store(path: Path) -> list[Path]:
     return [each for each in sorted(path.parent.glob(f"{path.name}*")) if not each.name.endswith((".lock", ".id"))]
+
+
+def _stats(path: Path) -> list[os.stat_result]:
+    """Of the store and its log, as far as this user may know."""
+    found = []
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            found.append(each.stat())
+    return found
 
 
 def _mode(path: Path) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hookrelay.cli.api import EX_CONFIG, EX_IO, fail
+from hookrelay.cli.api import EX_CONFIG, EX_IO, EX_NOT_PERMITTED, fail
 
 
 def store_path(config: Path | None) -> Path:
@@ -28,7 +28,11 @@ def store_path(config: Path | None) -> Path:
 def locked_store(config: Path | None) -> Iterator[Path]:
     """The store's file while its lock is held here. Raises StoreTaken where a daemon has it, and StoreUnusable."""
     path = store_path(config)
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        fail(EX_NOT_PERMITTED, f"{path}: {error.strerror}: run this as root or as the daemon's user")
+    if not is_there:
         fail(EX_IO, f"{path}: there is no store: is this the configuration of the daemon? --config names another")
     with hold(path):
         yield path
