@@ -142,3 +142,18 @@ async def test_what_operators_were_told_of_it_goes_too(autojump_clock):
         found = await made.store.read(history.delivery, row.seq)
         assert found is not None
         assert found[2] == b"null"
+
+
+async def test_a_test_that_ends_after_the_purge_leaves_nothing_either(autojump_clock):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        hook = await made.make()
+        receiver.answers(200, body=b"secret-answer", seconds=5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.redeliverer.test, hook, "a.b", b'"secret-word"')
+            await trio.sleep(1)
+            done = await expunger(made).purge(Purge(tenant="default", before_ms=EVER), "")
+            assert (done, len(receiver.requests)) == (Purged(events=1, cancelled=0), 1)
+        (row,) = await made.rows(hook)
+        assert (row.state, row.response_code) == ("succeeded", 200)
+        assert "secret" not in everything(made)
