@@ -52,6 +52,7 @@ class _Copied(Answer):
             nursery.cancel_scope.cancel()
 
     async def _make_and_send(self, scope: Scope, receive: Receive, send: Send, whole: trio.CancelScope) -> None:
+        last = b""
         try:
             async with self._call.parts.copies.make() as (path, facts):
                 head = {
@@ -67,8 +68,11 @@ class _Copied(Answer):
                 await send({"type": "http.response.start", "status": 200, "headers": fields})
                 async with await trio.open_file(path, "rb") as file:
                     while part := await file.read(PART):
-                        await send({"type": "http.response.body", "body": part, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
+                        if last:
+                            await send({"type": "http.response.body", "body": last, "more_body": True})
+                        last = part
+            # whoever has all of it finds the copy gone, and may ask for another
+            await send({"type": "http.response.body", "body": last})
         except Refused as refused:
             await problem_of(refused)(scope, receive, send)
         whole.cancel()
