@@ -234,7 +234,7 @@ def _listen(config: Path | None) -> Sequence["Unix | Tcp"]:
     from hookrelay.model import ConfigError, ConfigMistake
 
     path = find(config)
-    if path is not None and path.exists() and not os.access(path, os.R_OK):
+    if path is not None and _is_there(path) and not os.access(path, os.R_OK):
         fail(EX_NOT_PERMITTED, f"{path}: permission denied: --api or HOOKRELAY_API say where the daemon is instead")
     key, mistakes = KEYS["api.listen"], list[ConfigMistake]()
     raw, said = key.default, os.environ.get("HOOKRELAY_API__LISTEN")
@@ -251,6 +251,14 @@ def _listen(config: Path | None) -> Sequence["Unix | Tcp"]:
         # it knows the line of the mistake
         return load(path, os.environ).config.api.listen
     return listen
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, or a folder that does not say so to this user."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------

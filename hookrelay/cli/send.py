@@ -28,7 +28,7 @@ PASSING = ("unavailable", "store_full")
 @click.option("--timestamp", help="When it happened (RFC 3339).  [default: now]")
 @click.option("--ordering-key", help="Events with the same key do not overtake each other.")
 @click.option(
-    "--socket", type=click.Path(path_type=Path), help="The daemon's events.sock.  [default: the configuration's]"
+    "--socket", type=click.Path(path_type=Path, readable=False), help="The daemon's events.sock.  [default: the configuration's]"
 )
 @click.option("--config", type=click.Path(path_type=Path), help="The configuration file that names the socket.")
 @click.option(
@@ -186,10 +186,14 @@ def _opened(source: str) -> IO[bytes]:
 
 
 def _configured_socket(config: Path | None) -> Path:
-    from hookrelay.config.load import find, load
+    from hookrelay.config.load import find, load_one
 
+    path = find(config)
+    if config is None and path is not None and not os.access(path, os.R_OK):
+        path = None  # who may submit need not be one who may read the settings
     try:
-        return load(find(config), os.environ).config.events.socket
+        socket: Path = load_one(path, "events.socket", os.environ)
+        return socket
     except ConfigError as error:
         for mistake in error.mistakes:
             click.echo(str(mistake), err=True)

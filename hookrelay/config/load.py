@@ -96,6 +96,25 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     return Loaded(config, webhooks, tuple(files))
 
 
+def load_one(path: Path | None, dotted: str, environ: Mapping[str, str]) -> Any:
+    """What the file and `environ` say of one key: mistakes in other sections and files are nobody's business here.
+
+    Raises ConfigError.
+    """
+    mistakes: list[ConfigMistake] = []
+    settings = _Settings((DEFAULT_PATH if path is None else path).absolute().parent, mistakes.append)
+    section = KEYS[dotted].section
+    document = None if path is None else read_toml(path, MAX_FILE, mistakes.append)
+    if document is not None and section in document.tree:
+        document.tree = {section: document.tree[section]}
+        _read_sections(document, settings)
+    of_section = f"{_PREFIX}{section.upper()}__"
+    settings.override({name: said for name, said in environ.items() if name.startswith(of_section)})
+    if mistakes:
+        raise ConfigError(mistakes)
+    return settings.values[dotted]
+
+
 def _lenient(policy: Policy, unknown_keys: Collection[str]) -> Policy:
     """The policy with all opened that keys which cannot be read may well open: no mistakes that follow from another."""
     allow = policy.allow

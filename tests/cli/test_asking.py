@@ -98,11 +98,14 @@ def test_a_socket_that_may_not_be_opened_exits_with_77(stub, tmp_path):
     assert done.returncode == 77
 
 
-def test_a_configuration_that_may_not_be_read_exits_with_77(tmp_path):
-    (tmp_path / "hookrelay.toml").write_text("")
-    (tmp_path / "hookrelay.toml").chmod(0)
-    command = [sys.executable, "-c", BOUND_BY_MODES, "status", "--config", str(tmp_path / "hookrelay.toml")]
+@pytest.mark.parametrize("closed", ["etc/hookrelay.toml", "etc"])
+def test_a_configuration_that_may_not_be_read_exits_with_77(closed, tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "hookrelay.toml").write_text("")
+    (tmp_path / closed).chmod(0)
+    command = [sys.executable, "-c", BOUND_BY_MODES, "status", "--config", str(tmp_path / "etc" / "hookrelay.toml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    (tmp_path / closed).chmod(0o755)
     assert "permission denied: --api or HOOKRELAY_API say where the daemon is instead" in done.stderr
     assert done.returncode == 77
 

@@ -180,3 +180,11 @@ def test_lines_are_sent_ahead_of_their_answers_but_not_without_bound(tmp_path):
     assert events_client.AHEAD_LINES < len(taken) <= 3 * events_client.AHEAD_LINES
     assert sum(1 for _ in answers) == 4999
     daemon.close()
+
+
+def test_a_mistake_elsewhere_in_the_files_keeps_nobody_from_submitting(daemon, tmp_path):
+    (tmp_path / "webhooks.d").mkdir()
+    (tmp_path / "webhooks.d" / "bad.toml").write_text("nonsense")
+    (tmp_path / "hookrelay.toml").write_text('events.socket = "events.sock"\negress.allow = 7\n')
+    done = send("--config", tmp_path / "hookrelay.toml", "a.b", "1")
+    assert (done.returncode, done.stdout) == (0, b"evt_1: 2 deliveries\n")
