@@ -9,7 +9,7 @@ PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --stri
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test references screenshots lint format bench bench-setup venv dev lock clean
+.PHONY: help demo test binary deb references screenshots lint format bench bench-setup venv dev lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -21,8 +21,17 @@ demo: venv ## watch events being delivered: no configuration, no network
 TEST_WORKERS ?= 3
 test: dev tests/node/node_modules/.package-lock.json ## run all tests; PYTEST_ARGS="-k lane" for some
 	@scripts/setup chromium curl groff nc php prometheus promtool systemd-analyze systemd-socket-activate
+	@scripts/setup libpython lintian mmdebstrap strip systemd-nspawn
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
 		$(PYTEST_ARGS)
+
+binary: dev ## build dist/hookrelay: one executable that needs no Python
+	@scripts/setup libpython strip
+	@scripts/binary
+
+deb: dev ## build dist/hookrelay_VERSION_ARCH.deb for Debian 12
+	@scripts/setup dpkg-deb strip
+	@scripts/deb
 
 references: dev ## write what is made from the code: config/, docs/configuration.md, docs/*-reference.md, docs/man/
 	@$(BIN)/python scripts/references.py

@@ -196,7 +196,7 @@ def test_a_daemon_that_stands_still_is_ended_by_the_watchdog_and_started_again(i
     drop_in(installed, "watchdog.conf", "[Service]\nWatchdogSec=2\n")
     installed.run("systemctl", "restart", "hookrelay")
     before = pid(installed)
-    installed.run("kill", "-STOP", before)
+    installed.shell(f"kill -STOP {before}")
     wait_for(lambda: is_ready(installed) and pid(installed) not in ("0", before), 60, lambda: status(installed))
     assert "Watchdog timeout (limit 2s)!" in installed.journal()
 

@@ -275,7 +275,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(units):
     assert verify(units) == ""
 
 
-@pytest.mark.parametrize("name", ["credentials.conf", "egress.conf"])
+@pytest.mark.parametrize("name", ["credentials.conf", "egress.conf", "one-file.conf"])
 def test_systemd_finds_nothing_wrong_with_a_drop_in(name, units):
     with_drop_in(units, name)
     assert verify(units) == ""
