@@ -1,7 +1,7 @@
 """Where the one-file build starts: the `hookrelay` command, in a child of PyInstaller's bootloader.
 
-The bootloader is the process that a service manager or a shell has started. It unpacks, passes signals on to this child,
-waits for it, and ends with its exit code. What the manager says to it is meant for this process.
+The bootloader is the process that a service manager or a shell has started. It unpacks, passes signals on to this
+child, waits for it, and ends with its exit code. What the manager says to it is meant for this process.
 """
 
 import ctypes

@@ -28,7 +28,9 @@ PASSING = ("unavailable", "store_full")
 @click.option("--timestamp", help="When it happened (RFC 3339).  [default: now]")
 @click.option("--ordering-key", help="Events with the same key do not overtake each other.")
 @click.option(
-    "--socket", type=click.Path(path_type=Path, readable=False), help="The daemon's events.sock.  [default: the configuration's]"
+    "--socket",
+    type=click.Path(path_type=Path, readable=False),
+    help="The daemon's events.sock.  [default: the configuration's]",
 )
 @click.option("--config", type=click.Path(path_type=Path), help="The configuration file that names the socket.")
 @click.option(
@@ -193,11 +195,11 @@ def _configured_socket(config: Path | None) -> Path:
         path = None  # who may submit need not be one who may read the settings
     try:
         socket: Path = load_one(path, "events.socket", os.environ)
-        return socket
     except ConfigError as error:
         for mistake in error.mistakes:
             click.echo(str(mistake), err=True)
         sys.exit(78)
+    return socket
 
 
 def _give_up(code: int, text: str) -> int:

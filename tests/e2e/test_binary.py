@@ -18,7 +18,7 @@ from rig import GOOD, Daemon, Receiver, hook, wait_for
 import hookrelay
 
 ROOT = Path(__file__).parents[2]
-IN_ROOT = "mount -t proc proc proc && exec chroot . /hookrelay \"$@\""
+IN_ROOT = 'mount -t proc proc proc && exec chroot . /hookrelay "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(binary: Path, tmp_path: Path) -> Path:
     """A file system of libc, zlib, a device and the program."""
     at = tmp_path / "r"
-    listed = subprocess.run(["dpkg", "-L", "libc6", "zlib1g"], capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        ["dpkg", "-L", "libc6", "zlib1g"], capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in listed:
         path = Path(name)
         if ".so" in path.name and path.is_file() and not path.is_dir():

@@ -2,10 +2,8 @@
 
 import json
 import os
-import platform
 import re
 import shutil
-import signal
 import subprocess
 import threading
 from collections import Counter
@@ -23,6 +21,8 @@ events.max_size = "128KiB"
 egress.allow_http = true
 egress.allow = ["127.0.0.0/8"]
 """
+DOCUMENT = ROOT / "docs" / "systemd.md"
+BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 DROP_INS = "/etc/systemd/system/hookrelay.service.d"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers are made by root")
@@ -46,7 +46,7 @@ def newer(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["dpkg-deb", "-R", package, tree / "root"], check=True)
     control = tree / "root" / "DEBIAN" / "control"
     control.write_text(control.read_text().replace("Version: 1.0.0", "Version: 1.0.1"))
-    made = tree / "newer.deb"
+    made = tree / "newer.deb"  # by a name that the page does not take
     subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "-b", tree / "root", made], check=True, capture_output=True)
     shutil.rmtree(tree / "root")
     return made
@@ -62,8 +62,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 def install(machine: Machine, package: Path) -> None:
-    shutil.copy(package, machine.root / "srv" / "hookrelay.deb")
-    machine.run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "/srv/hookrelay.deb")
+    shutil.copy(package, machine.root / "srv")
+    machine.run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", f"/srv/{package.name}")
 
 
 @pytest.fixture
@@ -149,10 +149,12 @@ def test_installed_it_serves_in_a_sandbox_and_only_who_is_let_in_may_submit(inst
     assert done.returncode == 77, done.stderr
     done = installed.run("runuser", "-u", "app", "--", "hookrelay", "status", check=False)
     assert (done.returncode, "permission denied" in done.stderr) == (77, True)
-    assert installed.run("runuser", "-u", "app", "--", "cat", "/etc/hookrelay/webhooks.d/hooks.toml", check=False).returncode
+    secrets = "/etc/hookrelay/webhooks.d/hooks.toml"
+    assert installed.run("runuser", "-u", "app", "--", "cat", secrets, check=False).returncode != 0
 
     wait_for(lambda: 'Status: "webhooks: 1 active; deliveries: 0 pending' in status(installed), 30)
-    files = installed.shell("stat -c '%A %U:%G %n' /etc/hookrelay /etc/hookrelay/* /var/lib/hookrelay/ /run/hookrelay/*")
+    places = "/etc/hookrelay /etc/hookrelay/* /var/lib/hookrelay/ /run/hookrelay/*"
+    files = installed.shell(f"stat -c '%A %U:%G %n' {places}")
     assert files.splitlines() == [
         "drwxr-x--- root:hookrelay /etc/hookrelay",
         "-rw-r----- root:hookrelay /etc/hookrelay/hookrelay.toml",
@@ -201,9 +203,7 @@ def test_a_daemon_that_stands_still_is_ended_by_the_watchdog_and_started_again(i
     assert "Watchdog timeout (limit 2s)!" in installed.journal()
 
 
-def test_an_upgrade_under_load_refuses_loses_and_doubles_nothing_and_keeps_what_was_changed(
-    installed, newer, receiver
-):
+def test_an_upgrade_under_load_refuses_loses_and_doubles_nothing_and_keeps_what_was_changed(installed, newer, receiver):
     webhooks(installed, hook("one", receiver.port))
     installed.run("systemctl", "reload", "hookrelay")
     changed = installed.path("/etc/hookrelay/hookrelay.toml").read_text()
@@ -276,6 +276,20 @@ def test_the_fence_in_the_kernel_lets_nothing_out_to_where_it_denies(installed, 
     assert len(receiver.requests) == 1
 
 
+def test_every_command_of_the_page_works_from_the_installation_to_the_removal(installed, package):
+    machine = installed
+    machine.shell("id app || useradd app")
+    assert (machine.root / "srv" / package.name).exists()
+    machine.path("/etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true";\n')
+    blocks = BLOCK.findall(DOCUMENT.read_text())
+    assert len(blocks) > 8
+    for block in blocks:
+        done = machine.run("sh", "-ec", f"cd /srv\n{block}", check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}\n{status(machine)}"
+        if "restart hookrelay" in block:
+            assert is_ready(machine), block
+
+
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
@@ -291,11 +305,9 @@ def test_removed_it_keeps_the_store_and_purged_it_leaves_nothing(installed, pack
     install(installed, package)
     assert is_ready(installed), status(installed)
     assert installed.run("hookrelay", "events", "list").stdout.count("evt_") == 1
-    webhooks(installed)
-    machine = installed
-    machine.shell("rm /etc/hookrelay/webhooks.d/hooks.toml")
-    machine.run("apt-get", "purge", "--yes", "--quiet", "hookrelay")
-    left = machine.shell(
+    installed.shell("rm /etc/hookrelay/webhooks.d/hooks.toml")
+    installed.run("apt-get", "purge", "--yes", "--quiet", "hookrelay")
+    left = installed.shell(
         "find / -xdev -name '*hookrelay*' -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/log/*'"
         " -not -path '/var/cache/*' -not -path '/sys/*'; find /run -name '*hookrelay*'"
     )
