@@ -27,6 +27,9 @@ def take_over() -> None:
     for name in ("LISTEN_PID", "WATCHDOG_PID"):
         if os.environ.get(name) == str(os.getppid()):
             os.environ[name] = str(os.getpid())
+    if sys.argv[1:2] == ["serve"]:
+        # a terminal's Ctrl-C would come twice, from it and passed on: the second one means "at once"
+        os.setpgid(0, 0)
 
 
 def find_certificates() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pkgutil
+import pty
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from PyInstaller.archive.readers import CArchiveReader, ZlibArchiveReader
 from rig import GOOD, Daemon, Receiver, hook, wait_for
+from test_demo import read_until_closed
 
 import hookrelay
 
@@ -142,6 +144,20 @@ def test_a_daemon_whose_bootloader_is_killed_ends_and_frees_the_store(binary, tm
     running.end(signal.SIGKILL)
     wait_for(lambda: '"event": "stopped"' in running.log(), told=running.log)
     assert running.run_briefly() == 0
+
+
+def test_a_key_on_the_terminal_stops_a_daemon_once_and_not_at_once(binary, tmp_path):
+    running = Daemon(tmp_path, settings='log.format = "json"\n')
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", binary, "serve", "--config", running.config], stdin=other, stdout=other, stderr=other
+    )
+    os.close(other)
+    wait_for(lambda: running.get("/-/ready").status == 200)
+    os.write(terminal, b"\x03")
+    said = read_until_closed(terminal, 60)
+    assert process.wait(60) == 0
+    assert (said.count('"event": "stopping"'), "stopping_at_once" in said) == (1, False), said
 
 
 def entries(binary: Path, tmp_path: Path) -> tuple[CArchiveReader, ZlibArchiveReader]:
