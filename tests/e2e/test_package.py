@@ -280,7 +280,7 @@ def test_every_command_of_the_page_works_from_the_installation_to_the_removal(in
     machine = installed
     machine.shell("id app || useradd app")
     assert (machine.root / "srv" / package.name).exists()
-    machine.path("/etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true";\n')
+    machine.path("/etc/apt/apt.conf.d/yes").write_text('APT::Get { Assume-Yes "true"; allow-downgrades "true"; }\n')
     blocks = BLOCK.findall(DOCUMENT.read_text())
     assert len(blocks) > 8
     for block in blocks:
