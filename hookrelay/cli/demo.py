@@ -1,6 +1,7 @@
 """`hookrelay demo`: a real daemon, a real receiver and some events, without configuration or network."""
 
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 
+import hookrelay
 from hookrelay.cli.demo_receiver import FLAKY_FAILURES, LIMIT, Arrival, Receiver
 
 EVENTS = 20
@@ -122,9 +124,11 @@ class Demo:
 
     def _start_daemon(self) -> None:
         command = [sys.executable, "-m", "hookrelay", "serve", "--config", str(self._folder / "hookrelay.toml")]
+        # it finds us where this process did, which may have been told in a way of its own
+        env = {**os.environ, "PYTHONPATH": str(Path(hookrelay.__file__).parents[1])}
         with (self._folder / "daemon.log").open("wb") as log:
             # a session of its own, so that Ctrl-C is ours to handle
-            self._daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 -- our own program
+            self._daemon = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)  # noqa: S603 -- our own program
 
     def end_daemon(self) -> None:
         """Stop the daemon as an operator would, and wait for it."""

@@ -69,7 +69,8 @@ def install(machine: Machine, package: Path) -> None:
 @pytest.fixture
 def installed(machine: Machine, package: Path) -> Machine:
     """The package installed and at work on an empty store, with settings for receivers on this machine."""
-    if machine.run("dpkg-query", "--status", "hookrelay", check=False).returncode != 0:
+    state = machine.run("dpkg-query", "--show", "--showformat=${db:Status-Status}", "hookrelay", check=False).stdout
+    if state != "installed":
         install(machine, package)
         machine.shell("cp --preserve /etc/hookrelay/hookrelay.toml /srv/")
     machine.shell(
@@ -171,6 +172,10 @@ def test_installed_it_serves_in_a_sandbox_and_only_who_is_let_in_may_submit(inst
     )
     assert level is not None
     assert float(level[1]) <= 1.2
+
+
+def test_the_demo_finds_the_program_that_shows_it(installed):
+    assert "20 of 20 delivered in 20 attempts" in installed.run("hookrelay", "demo").stdout
 
 
 def test_a_reload_takes_the_files_and_one_with_a_mistake_is_refused_by_name(installed, receiver):
