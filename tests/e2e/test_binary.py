@@ -87,8 +87,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="roots are changed by root")
-def test_where_there_is_no_python_it_serves_delivers_reloads_and_ends(root, receiver):
-    running = InRoot(root, hook("one", receiver.port))
+def test_where_there_is_no_python_it_serves_delivers_traces_reloads_and_ends(root, receiver):
+    collector = Receiver()
+    endpoint = f'telemetry.otlp_endpoint = "http://127.0.0.1:{collector.port}"\n'
+    running = InRoot(root, hook("one", receiver.port), endpoint)
     assert running.said("version").stdout.startswith(f"hookrelay {hookrelay.__version__} (Python 3.")
     assert running.said("check", "--config", "/hookrelay.toml").returncode == 0
     running.start()
@@ -104,6 +106,8 @@ def test_where_there_is_no_python_it_serves_delivers_reloads_and_ends(root, rece
         assert running.end() == 0
     finally:
         running.close()
+        collector.close()
+    assert {request.path for request in collector.requests} == {"/v1/traces"}
     assert list((root / "tmp").iterdir()) == []  # what was unpacked is gone
     running.config.write_text("nonsense = 1\n")
     refused = running.said("serve", "--config", "/hookrelay.toml")

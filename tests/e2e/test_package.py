@@ -153,6 +153,7 @@ def test_installed_it_serves_in_a_sandbox_and_only_who_is_let_in_may_submit(inst
     secrets = "/etc/hookrelay/webhooks.d/hooks.toml"
     assert installed.run("runuser", "-u", "app", "--", "cat", secrets, check=False).returncode != 0
 
+    installed.run("env", "HOOKRELAY_TELEMETRY__OTLP_ENDPOINT=http://127.0.0.1:4318", "hookrelay", "check")
     wait_for(lambda: 'Status: "webhooks: 1 active; deliveries: 0 pending' in status(installed), 30)
     places = "/etc/hookrelay /etc/hookrelay/* /var/lib/hookrelay/ /run/hookrelay/*"
     files = installed.shell(f"stat -c '%A %U:%G %n' {places}")
