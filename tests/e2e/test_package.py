@@ -72,7 +72,7 @@ def installed(machine: Machine, package: Path) -> Machine:
     state = machine.run("dpkg-query", "--show", "--showformat=${db:Status-Status}", "hookrelay", check=False).stdout
     if state != "installed":
         install(machine, package)
-        machine.shell("cp --preserve /etc/hookrelay/hookrelay.toml /srv/")
+        machine.shell("test -e /srv/hookrelay.toml || cp --preserve /etc/hookrelay/hookrelay.toml /srv/")
     machine.shell(
         "systemctl stop hookrelay.service hookrelay.socket\n"
         f"rm -rf {DROP_INS} /var/lib/private/hookrelay/* /etc/hookrelay/webhooks.d/* /etc/hookrelay/*.key\n"
