@@ -120,6 +120,7 @@ class Daemon:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.freeze()  # what was imported stays: no collection need look at it again
         gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
         _raise_descriptor_limit()
         settings = self._config.store
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

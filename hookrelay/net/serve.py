@@ -108,6 +108,7 @@ class _Server:
         self.on_error = on_error
         self.body_bytes = 0
         self._connections: set[_Connection] = set()
+        self._has_come = trio.Event()
         self._has_room = trio.Event()
 
     async def accept_from(self, listener: Listener, clients: trio.Nursery) -> None:
@@ -136,11 +137,15 @@ class _Server:
                     raise
                 connection = _Connection(self, sock, *_ends(listener, sock, address))
                 self._connections.add(connection)
+                self._has_come.set()
                 clients.start_soon(connection.run)
 
     async def watch(self) -> None:
         """End what takes too long, until cancelled: one look at all costs less than three deadlines a call."""
         while True:
+            if not self._connections:
+                self._has_come = trio.Event()
+                await self._has_come.wait()  # ten looks a second at nobody would keep an idle machine awake
             await trio.sleep(TICK_S)
             now = trio.current_time()
             for connection in [each for each in self._connections if each.until_s <= now]:
