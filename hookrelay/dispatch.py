@@ -119,7 +119,7 @@ class Dispatcher:
         before, self._webhooks = self._webhooks, {webhook.seq: webhook for webhook in webhooks}
         for seq, webhook in before.items():
             now = self._webhooks.get(seq)
-            if now != webhook:
+            if now is not webhook and now != webhook:
                 self._change(webhook, now, is_same_receiver=False)
         for seq in [seq for seq in self._held if seq not in self._lanes]:
             self._release(seq)

@@ -5,7 +5,7 @@ customers' wishes are checked and written down is `editor`'s.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -77,24 +77,12 @@ class Registry:
         Refused where the disk does not take it.
         """
         self._disabled_meanwhile.clear()
-        declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, definition(w)) for w in said]
-        known, removed = await self._store.change(webhooks.declare, declared, self._now_ms())
-        in_force = [
-            structs.replace(
-                webhook,
-                seq=row.seq,
-                status=row.status,
-                disabled_reason=row.disabled_reason,
-                created_ms=row.created_ms,
-                updated_ms=row.updated_ms,
-            )
-            for webhook, row in zip(said, known, strict=True)
-        ]
-        for webhook in in_force:
+        prepared = await self._store.change(_declare, said, self.catalog.by_seq, self._now_ms())
+        for webhook in prepared.webhooks:
             before = self.catalog.by_seq.get(webhook.seq)
             if webhook.held == "discard" and webhook.status == "active" and before and before.status != "active":
                 await self.discard(webhook.seq)
-        return Prepared(in_force, removed)
+        return prepared
 
     def put_in_force(self, prepared: Prepared) -> None:
         """From now on these are the files' webhooks, and those of the API obey the defaults of now."""
@@ -197,6 +185,28 @@ class Registry:
 
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
+
+
+def _declare(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook], now_ms: int) -> Prepared:
+    """A job of the store, so that ten thousand webhooks keep its thread busy and not the loop.
+
+    One that is as it was `before` is the same object: that is seen at once.
+    """
+    declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, definition(w)) for w in said]
+    known, removed = webhooks.declare(conn, declared, now_ms)
+    in_force = []
+    for webhook, row in zip(said, known, strict=True):
+        now = structs.replace(
+            webhook,
+            seq=row.seq,
+            status=row.status,
+            disabled_reason=row.disabled_reason,
+            created_ms=row.created_ms,
+            updated_ms=row.updated_ms,
+        )
+        was = before.get(row.seq)
+        in_force.append(was if was is not None and was == now else now)
+    return Prepared(in_force, removed)
 
 
 def definition(webhook: Webhook) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hookrelay.config import toml_lines
+from hookrelay.config import toml_lines, toml_tables
 from hookrelay.model import ConfigMistake
 from hookrelay.rules.wording import shown
 
@@ -65,6 +65,8 @@ def read_toml(path: Path, limit: int, tell: Tell) -> Document | None:
     if text.startswith("\ufeff"):
         wrong(1, "begins with a byte-order mark: save the file as UTF-8 without one")
         return None
+    if (tree := toml_tables.read(text, "webhook")) is not None:
+        return Document(str(path), text, tree, tell)
     # first, for `tomllib` recurses, and takes quadratic time over the parts of a key
     if (line := toml_lines.too_deep(text)) is not None:
         wrong(
