@@ -174,15 +174,16 @@ def _reload(runs: int) -> None:
                 for turn in range(runs):
                     span("without", QUIET_S)
                     span("nothing changed")
-                    _write(at, [*webhooks[:-1], webhooks[-1] + f'description = "{turn}"\n'])
+                    _write(at, [*webhooks[:-1], _webhook(WEBHOOKS - 1, turn)])
                     span("one changed")
                     _write(at, [probe, *(_webhook(number, turn) for number in range(1, WEBHOOKS))])
                     span("all but the probe's changed")
                     _write(at, webhooks)
                     span("all but the probe's changed")
                 probing.stop()
-                if daemon.metric('hookrelay_webhooks{status="active"}') != WEBHOOKS:
-                    sys.exit((at / "daemon.log").read_text())
+                log = (at / "daemon.log").read_text()
+                if daemon.metric('hookrelay_webhooks{status="active"}') != WEBHOOKS or "refused" in log:
+                    sys.exit(log)
         _report(spans, probing, [float(line.split()[1]) for line in arrived.read_text().splitlines()])
 
 
@@ -256,7 +257,7 @@ def _at(seconds: list[float], share: float) -> float:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def _webhook(number: int, turn: int = 0) -> str:
+def _webhook(number: int, turn: int = -1) -> str:
     return rig.webhook(
         f"webhook-{number}",
         f"https://customer-{number}.example.com/hooks/{turn}",

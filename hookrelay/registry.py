@@ -28,7 +28,7 @@ CANCEL_STEP = 500
 class Prepared(NamedTuple):
     """The files' webhooks, on disk and not in force yet."""
 
-    webhooks: list[Webhook]
+    catalog: Catalog
     removed: list[int]
 
 
@@ -76,17 +76,22 @@ class Registry:
 
         Refused where the disk does not take it.
         """
+        # ten thousand webhooks take a while: in a thread, for what can be done there, and not in the writer's
+        news = await self._store.read(_find_news, said)
         self._disabled_meanwhile.clear()
-        prepared = await self._store.change(_declare, said, self.catalog.by_seq, self._now_ms())
-        for webhook in prepared.webhooks:
+        await self._store.change(webhooks.declare, news, self._now_ms())
+        catalog = await self._store.read(_catalog, said, self.catalog.by_seq)
+        for webhook in catalog.by_seq.values():
             before = self.catalog.by_seq.get(webhook.seq)
             if webhook.held == "discard" and webhook.status == "active" and before and before.status != "active":
                 await self.discard(webhook.seq)
-        return prepared
+        return Prepared(catalog, news.removed)
 
     def put_in_force(self, prepared: Prepared) -> None:
         """From now on these are the files' webhooks, and those of the API obey the defaults of now."""
-        catalog = Catalog([*prepared.webhooks, *(self._resolve(made) for made in self.made.values())])
+        catalog = prepared.catalog
+        for made in self.made.values():
+            catalog.put(self._resolve(made))
         for seq, webhook in self._disabled_meanwhile.items():
             # disabled by an answer that came after the row was read: as the store has it by now
             if (known := catalog.by_seq.get(seq)) is not None and known.status == "active":
@@ -187,15 +192,20 @@ class Registry:
         return int(self._wall() * 1000)
 
 
-def _declare(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook], now_ms: int) -> Prepared:
-    """A job of the store, so that ten thousand webhooks keep its thread busy and not the loop.
+def _find_news(conn: Any, said: Sequence[Webhook]) -> webhooks.News:
+    """A job of the store's: what is not on disk as it is said."""
+    return webhooks.find_news(
+        conn,
+        [webhooks.Declared(w.id, w.tenant, w.source, w.status, webhooks.text_of(definition(w))) for w in said],
+    )
 
-    One that is as it was `before` is the same object: that is seen at once.
-    """
-    declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, definition(w)) for w in said]
-    known, removed = webhooks.declare(conn, declared, now_ms)
+
+def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) -> Catalog:
+    """A job of the store's: the files' webhooks as they stand. One that is as it was `before` is the same object."""
+    known = webhooks.known(conn)
     in_force = []
-    for webhook, row in zip(said, known, strict=True):
+    for webhook in said:
+        row = known[webhook.id]
         now = structs.replace(
             webhook,
             seq=row.seq,
@@ -205,8 +215,8 @@ def _declare(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook], 
             updated_ms=row.updated_ms,
         )
         was = before.get(row.seq)
-        in_force.append(was if was is not None and was == now else now)
-    return Prepared(in_force, removed)
+        in_force.append(now if was is None or was != now else was)
+    return Catalog(in_force)
 
 
 def definition(webhook: Webhook) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hookrelay.config.toml_tables import read
@@ -20,15 +20,58 @@ ordered = true
   [[webhook]]  # the second
 """
 """The last header is indented: it is left to tomllib."""
-FRAGMENTS = [
-    "[[webhook]]\n", "[[webhook]]\r\n", "[[webhook]] # note\n", " [[webhook]]\n", "[[other]]\n", "[webhook]\n",
-    "[webhook.headers]\n", "[[webhook.headers]]\n", "[other]\n", 'name = "a"\n', 'url = "b" # c\n', 'events = ["a"]\n',
-    'events = [ "a" , "b", ]\n', "events = []\n", "events = [,]\n", "events = [\n", '"x",\n', "]\n", "n = 0\n", "n = 07\n",
-    "n = 1_000\n", "n = -1\n", "n = 1.5\n", "n = 999999999999999999\n", "n = 9999999999999999999\n", "b = true\n",
-    "b = True\n", "d = 2026-02-26\n", 't = """\n', '"""\n', "t = '''\n", "'''\n", "t = 'lit'\n", 'e = "\\u00e9"\n',
-    'e = "\\"\n', 'm = { x = "y" }\n', "m = {\n", "}\n", 'a.b = "c"\n', '"q k" = "v"\n', "webhook = 1\n", "webhook.x = 1\n",
-    "# note\n", "#\x00\n", "\n", "\r\n", "\r", "\t", 'c = "\x01"\n', 'c = "\t"\n', '= "v"\n', "k =\n", "k\n", '"', "\\",
-]  # fmt: skip
+LINES = r"""[[webhook]]
+[[webhook]] # note
+name = "a"
+url = "b" # c
+events = ["a"]
+texts = [ "a" , "b", ]
+none = []
+n = 0
+m = 999999999999999999
+flag = true
+# note
+""".splitlines()
+ODD = r""" [[webhook]]
+[[other]]
+[webhook]
+[webhook.headers]
+[[webhook.headers]]
+[other]
+events = [,]
+events = [
+"x",
+]
+n = 07
+n = 1_000
+n = -1
+n = 1.5
+n = 9999999999999999999
+b = True
+d = 2026-02-26
+long = '''
+'''
+t = 'lit'
+e = "\u00e9"
+e = "\"
+m = { x = "y" }
+m = {
+}
+a.b = "c"
+"q k" = "v"
+webhook = 1
+webhook.x = 1
+= "v"
+k =
+k
+""".splitlines()
+ENDS = ["\n", "\r\n", "\r", "\t\n", '"', "\\", "\x00\n", '"""\n', "#\x01\n"]
+FRAGMENTS = st.one_of(
+    st.sampled_from(LINES).map("{}\n".format),
+    st.sampled_from(LINES).map("{}\n".format),
+    st.builds(str.__add__, st.sampled_from(ODD), st.sampled_from(["\n", "\r\n"])),
+    st.sampled_from(ENDS),
+)
 
 
 def test_a_plain_file_is_read_without_tomllib(monkeypatch: pytest.MonkeyPatch):
@@ -43,7 +86,11 @@ def test_a_table_that_is_not_plain_costs_only_itself():
     assert read(text, "webhook") == tomllib.loads(text)
 
 
-@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
+@settings(max_examples=400)
+@given(st.lists(FRAGMENTS, max_size=8).map("".join))
+@example("[[webhook]]\r\n\r\r\n")
+@example("[[webhook]]\n[other]\n[[webhook]]\n")
+@example("[[webhook]]\n [[webhook]]\n")
 def test_what_is_read_is_what_tomllib_reads_and_nothing_is_taken_that_it_refuses(text: str):
     found = read(text, "webhook")
     if found is not None:
