@@ -28,7 +28,7 @@ def command(config: Path | None, accept_loss: bool) -> None:
     SIGHUP reads all files again. Exit codes: 65 the store is damaged, 73 another daemon holds the store or a socket,
     74 a file or folder cannot be used, 77 not permitted, 78 a mistake in the configuration.
     """
-    gc.disable()  # until the daemon runs: all that is made meanwhile stays, and looking at it took a sixth of the start
+    gc.disable()  # until the daemon runs: what is made meanwhile stays, and looking at it took a quarter of the start
     from hookrelay.daemon import serve_files
 
     try:
