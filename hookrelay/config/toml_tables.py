@@ -12,7 +12,8 @@ from hookrelay.config.toml_lines import too_deep
 
 _COMMENT = r"(?:#[^\x00-\x08\n-\x1f\x7f]*)?"
 _TEXT = r'"[^"\\\x00-\x1f\x7f]*"'
-_TEXTS = rf"\[[ \t]*(?:{_TEXT}[ \t]*(?:,[ \t]*{_TEXT}[ \t]*)*,?[ \t]*)?\]"
+# no two runs of blanks side by side: a long one would be tried at every way to share it between them
+_TEXTS = rf"\[[ \t]*(?:{_TEXT}(?:[ \t]*,[ \t]*{_TEXT})*[ \t]*(?:,[ \t]*)?)?\]"
 _WORD = r"true|false|0|[1-9][0-9]{0,17}"
 _LINE = re.compile(
     rf"[ \t]*(?:(?P<key>[A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:(?P<text>{_TEXT})|(?P<texts>{_TEXTS})|(?P<word>{_WORD}))[ \t]*)?"

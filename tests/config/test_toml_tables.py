@@ -99,6 +99,15 @@ def test_what_is_read_is_what_tomllib_reads_and_nothing_is_taken_that_it_refuses
         assert repr(found) == repr(said)  # true is not 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['x = ["a"{}', 'x = ["a",{}', "x = [{}", 'x = "a"{}!', "{}x", "x{}", "x ={}", "[[webhook]]{}x", 'x = ["a"{},,]'],
+)
+def test_long_runs_of_blanks_take_no_longer_than_others(line: str):
+    """Tried in every way, these would take hours."""
+    assert read(f"[[webhook]]\n{line.format(' ' * 1_000_000)}\n", "webhook") is None
+
+
 @pytest.mark.parametrize("deep", ["[" * 5000, "a." * 5000 + "a = 1\n", "x = " + "{y = " * 5000])
 def test_what_is_nested_too_deeply_is_left_to_those_who_tell_of_it(deep: str):
     assert read(f"[[webhook]]\n{deep}\n[[webhook]]\n", "webhook") is None
