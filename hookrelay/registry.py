@@ -62,7 +62,7 @@ class Registry:
         self._defaults = defaults
         self._ingest: Ingest
         self._dispatcher: Dispatcher
-        self._disabled_meanwhile: dict[int, Webhook] = {}
+        self._changed_meanwhile: dict[int, Webhook] = {}
         self._to_cancel, self._removed = trio.open_memory_channel[int](math.inf)
 
     def attach(self, ingest: Ingest, dispatcher: Dispatcher) -> None:
@@ -78,7 +78,7 @@ class Registry:
         """
         # ten thousand webhooks take a while: in a thread, for what can be done there, and not in the writer's
         news = await self._store.read(_find_news, said)
-        self._disabled_meanwhile.clear()
+        self._changed_meanwhile.clear()
         await self._store.change(webhooks.declare, news, self._now_ms())
         catalog = await self._store.read(_catalog, said, self.catalog.by_seq)
         for webhook in catalog.by_seq.values():
@@ -92,11 +92,13 @@ class Registry:
         catalog = prepared.catalog
         for made in self.made.values():
             catalog.put(self._resolve(made))
-        for seq, webhook in self._disabled_meanwhile.items():
-            # disabled by an answer that came after the row was read: as the store has it by now
-            if (known := catalog.by_seq.get(seq)) is not None and known.status == "active":
-                reason = webhook.disabled_reason
-                catalog.put(structs.replace(known, status="disabled", disabled_reason=reason))
+        for seq, webhook in self._changed_meanwhile.items():
+            # disabled by an answer, or active again, after the row was read: as the store has it by now
+            known = catalog.by_seq.get(seq)
+            if known is not None and {known.status, webhook.status} == {"active", "disabled"}:
+                updated_ms = max(known.updated_ms, webhook.updated_ms)
+                status, reason = webhook.status, webhook.disabled_reason
+                catalog.put(structs.replace(known, status=status, disabled_reason=reason, updated_ms=updated_ms))
         self.catalog = self._ingest.catalog = catalog
         self._dispatcher.replace_webhooks(catalog.by_seq.values())
         for seq in prepared.removed:
@@ -104,7 +106,7 @@ class Registry:
 
     def show_disabled(self, webhook: Webhook) -> None:
         """An answer has disabled this webhook; the dispatcher knows already."""
-        self._disabled_meanwhile[webhook.seq] = webhook
+        self._changed_meanwhile[webhook.seq] = webhook
         self.catalog.put(webhook)
 
     # --- webhooks of the API ------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ class Registry:
         webhook = structs.replace(self._resolve(made), updated_ms=now_ms)
         if status is not None:
             webhook = structs.replace(webhook, status=status, disabled_reason=None)
-            self._disabled_meanwhile.pop(made.seq, None)
+            self._changed_meanwhile.pop(made.seq, None)
         self.catalog.put(webhook)
         self._dispatcher.put_webhook(webhook, is_same_receiver=not is_new_said)
         return webhook
@@ -134,7 +136,7 @@ class Registry:
     def activate(self, seq: int, now_ms: int) -> Webhook:
         """A file's webhook that was disabled takes deliveries again."""
         webhook = structs.replace(self.catalog.by_seq[seq], status="active", disabled_reason=None, updated_ms=now_ms)
-        self._disabled_meanwhile.pop(seq, None)
+        self._changed_meanwhile[seq] = webhook
         self.catalog.put(webhook)
         self._dispatcher.put_webhook(webhook)
         return webhook

@@ -115,6 +115,24 @@ async def test_an_answer_that_disables_while_files_are_read_again_is_not_forgott
     assert len(receiver.requests) == 1
 
 
+async def test_a_webhook_that_becomes_active_again_while_files_are_read_again_stays_active(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(410)
+    async with house(receiver) as made:
+        await made.say(FIRST)
+        await made.submit()
+        await trio.sleep(1)
+        prepared = await made.registry.prepare([FIRST])
+        receiver.recover()
+        changed = await made.editor.update(made.hook, {"status": "active"}, lambda webhook: True)
+        made.registry.put_in_force(prepared)
+        assert (made.hook.status, made.hook.updated_ms) == ("active", changed.updated_ms)
+        await made.submit()
+        await trio.sleep(10)
+        assert made.dispatcher.held() == 0
+    assert len(receiver.requests) > 1
+
+
 async def test_operators_hear_of_it_where_they_have_a_webhook_that_wants_to(autojump_clock):
     receiver = Receiver()
     receiver.answers(410)
