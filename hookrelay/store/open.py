@@ -11,6 +11,8 @@ from typing import NamedTuple
 import apsw
 
 from hookrelay.store.files import Lock, Mark, Marker, StoreDamaged, StoreTooNew, StoreUnusable
+from hookrelay.store.space import FREE_AT_LEAST, free_bytes
+from hookrelay.units import format_size
 
 APPLICATION_ID = 0x686B_726C
 """`hkrl`, in the database's header: what kind of file it is."""
@@ -18,6 +20,9 @@ OLDEST_SQLITE = (3, 51, 3)
 """Before it two connections that write or checkpoint at the same instant can corrupt a WAL (THREATS §5.2)."""
 WRITER_CACHE_KIB = 32 * 1024
 READER_CACHE_KIB = 4 * 1024
+BUSY_MS = 5000
+LEAST_ROOM = 1 << 20
+"""Bytes without which nothing can even be opened."""
 
 
 class Identity(NamedTuple):
@@ -52,6 +57,7 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
     lock = Lock(path.with_name(path.name + ".lock"))
     marker = Marker(path.with_name(path.name + ".id"))
     try:
+        _check_room(path.parent)
         is_new = not path.exists() or path.stat().st_size == 0
         written_ms = None if is_new else _last_written_ms(path)
         if is_new:
@@ -75,6 +81,18 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
     return Opened(str(path), identity, writer, lock, marker, written_ms)
 
 
+def _check_room(folder: Path) -> None:
+    try:
+        free = free_bytes(str(folder))
+    except OSError as error:
+        raise StoreUnusable(f"{folder}: {error.strerror}") from error
+    if free < LEAST_ROOM:
+        raise StoreUnusable(
+            f"{folder}: the disk is full ({free} bytes are free): make room, {format_size(FREE_AT_LEAST)} at least, or"
+            " point store.url elsewhere"
+        )
+
+
 def _last_written_ms(path: Path) -> int:
     """When a daemon last wrote to this store (unix milliseconds): no attempt of its has started after that."""
     files = (path, path.with_name(f"{path.name}-wal"))
@@ -92,7 +110,7 @@ def open_memory(now_ms: int) -> Opened:
 def reader(path: str) -> apsw.Connection:
     """A connection that can only read."""
     conn = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
-    conn.set_busy_timeout(5000)
+    conn.set_busy_timeout(BUSY_MS)
     conn.pragma("cache_size", -READER_CACHE_KIB)
     return conn
 
@@ -128,7 +146,7 @@ def _connect(path: Path, max_size: int) -> apsw.Connection:
         conn = apsw.Connection(str(path), statementcachesize=200)
     except apsw.Error as error:
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
-    conn.set_busy_timeout(5000)
+    conn.set_busy_timeout(BUSY_MS)
     with _told(path, conn):
         if conn.pragma("user_version") == 0:
             conn.pragma("auto_vacuum", "INCREMENTAL")  # must precede WAL (THREATS §5.6)
@@ -145,7 +163,12 @@ def _told(path: Path, conn: apsw.Connection) -> Iterator[None]:
     except (apsw.NotADBError, apsw.CorruptError, apsw.FormatError) as error:
         conn.close()
         raise StoreDamaged(f"{path}: {error}: restore it from a backup; the file was left as it is") from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.PermissionsError) as error:
+    except apsw.FullError as error:
+        conn.close()
+        raise StoreUnusable(
+            f"{path}: {error}: make room on the disk, or raise store.max_size where that is what is used up"
+        ) from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.PermissionsError) as error:
         conn.close()
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
 

@@ -46,7 +46,7 @@ def test_a_reload_while_the_disk_fails_is_refused_and_works_when_it_is_mended(da
     taken = receiver()
     running = daemon(hook("one", taken.port)).start()
     _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (16 << 10, hard))
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (4 << 10, hard))
     running.rewrite(hook("one", taken.port, description="new") + hook("two", taken.port))
     running.tell(signal.SIGHUP)
     running.logged("reload_refused")
