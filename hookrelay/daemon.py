@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from hookrelay import __version__, tracing
+from hookrelay.clock import NeverBack
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
@@ -187,6 +188,7 @@ class Daemon:
             metrics=self._metrics,
             log=self._log,
             wall=time.time,
+            due=NeverBack(time.time),
             announce=lambda type, data: self._ingest.announce(type, data),
             feed=self._feed,
             tally=self._tally,

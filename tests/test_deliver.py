@@ -10,6 +10,7 @@ from doubles import Receiver, declare, listening_log, new_store
 from standardwebhooks.webhooks import Webhook as Standard
 
 from hookrelay import __version__
+from hookrelay.clock import NeverBack
 from hookrelay.deliver import Deliverer, Outside
 from hookrelay.feed import Feed
 from hookrelay.model import Delivery, Outcome, Verdict
@@ -40,6 +41,7 @@ class Bench:
                 metrics=self.metrics,
                 log=log,
                 wall=wall,
+                due=NeverBack(wall),
                 announce=lambda type, data: self.announced.append((type, data)),
                 feed=Feed(),
                 tally=Tally(store, lambda seq: None, wall),
@@ -117,6 +119,7 @@ async def test_a_receiver_that_checks_by_the_reference_library_is_content():
         metrics=Metrics(),
         log=listening_log()[0],
         wall=lambda: float(now),
+        due=NeverBack(wall),
         announce=lambda type, data: None,
         feed=Feed(),
         tally=Tally(store, lambda seq: None, wall),

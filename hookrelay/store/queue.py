@@ -294,11 +294,11 @@ def cancel_waiting(conn: apsw.Connection, webhook: int, now_ms: int, limit: int)
     return 0
 
 
-def pull_in(conn: apsw.Connection, webhook: int, latest_ms: int) -> int:
-    """Let nothing be due later than `latest_ms`: after a clock was set back; how many deliveries it was."""
+def pull_in(conn: apsw.Connection, webhook: int, latest_ms: int, *, is_retry: bool) -> int:
+    """Let no retry, or first attempt, be due later than `latest_ms`: after a clock was set back; how many it was."""
     conn.execute(
         "UPDATE delivery INDEXED BY delivery_due SET due_ms = ?1"
-        " WHERE webhook = ?2 AND (strikes > 0) IN (0, 1) AND state = 'pending' AND due_ms > ?1 AND due_ms < ?3",
-        (latest_ms, webhook, BLOCKED_MS),
+        " WHERE webhook = ?2 AND (strikes > 0) = ?4 AND state = 'pending' AND due_ms > ?1 AND due_ms < ?3",
+        (latest_ms, webhook, BLOCKED_MS, is_retry),
     )
     return conn.changes()
