@@ -81,13 +81,16 @@ class Deliverer:
 
     async def attempt(self, event: Event, number: int, poster: Posts, scope: trio.CancelScope) -> Outcome:
         """Post attempt `number` of the event, as `deliver`; what comes of it is the caller's alone."""
-        text = body(event)
         now = self._outside.wall()
         started_ms = int(now * 1000)
-        tracer = self._outside.tracer
-        trace = event.traceparent if tracer is None else tracer.header(event, self.webhook, number, started_ms)
-        head = self._envelope.head(event, text, number, int(now), trace)
-        return await poster.post(head + text, started_ms, scope)
+        try:
+            text = body(event)
+            tracer = self._outside.tracer
+            trace = event.traceparent if tracer is None else tracer.header(event, self.webhook, number, started_ms)
+            head = self._envelope.head(event, text, number, int(now), trace)
+            return await poster.post(head + text, started_ms, scope)
+        except MemoryError:
+            return Outcome(started_ms, 0.0, "local_fault", "no memory (this host's limit, not the receiver's fault)")
 
     def record(
         self,

@@ -233,7 +233,8 @@ class Lane:
         self._is_reading = True
         shelf.next_first_ms = shelf.next_retry_ms = None
         taken, retries = list(shelf.taken), max(0, shelf.page - len(shelf.retries))
-        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, shelf.page, retries)
+        store, seq = self._store, self.webhook.seq
+        page = await store.read(queue.due, store.ids, seq, now_ms, taken, shelf.page, retries, keep=True)
         self._is_reading = False
         for delivery in page.deliveries:
             if delivery.seq not in self._dropped:

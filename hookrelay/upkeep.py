@@ -117,7 +117,7 @@ class Upkeep:
             self._hour_s = trio.current_time() + HOUR_S
             self._reached.clear()
         removed = await self._remove(before_ms)
-        room = await self._store.read(prune.room)
+        room = await self._store.read(prune.room, keep=True)
         if room.used > FULL * limits.max_size:
             self._reached.clear()
             early = await self._remove(now_ms - round(FRESH_S * 1000), until_used=ROOMY * limits.max_size)
@@ -153,13 +153,13 @@ class Upkeep:
                 return removed
             self._reached[step] = done.at
             await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
-            if until_used is not None and (await self._store.read(prune.room)).used <= until_used:
+            if until_used is not None and (await self._store.read(prune.room, keep=True)).used <= until_used:
                 return removed
 
     async def _give_back(self) -> None:
         before = None
         while True:
-            room = await self._store.read(prune.room)
+            room = await self._store.read(prune.room, keep=True)
             if before is not None and room.free >= before:
                 return  # it was made without room to shrink in
             before = room.free

@@ -85,6 +85,17 @@ async def post(made: Delivery) -> tuple[dict[str, str], bytes, Outcome]:
     return request.headers, request.body, answer
 
 
+async def test_an_attempt_for_which_there_is_no_memory_is_a_local_fault(autojump_clock):
+    class Starving:
+        async def post(self, request: bytes, started_ms: int, scope: trio.CancelScope) -> Outcome:
+            raise MemoryError
+
+    with trio.CancelScope() as scope:
+        answer = await Bench(new_store()).deliverer.deliver(delivery(event=event()), Starving(), scope)
+    assert (answer.error, answer.started_ms) == ("local_fault", START_MS)
+    assert "no memory" in answer.detail
+
+
 async def test_a_request_has_the_headers_and_body_of_the_contract(autojump_clock):
     await trio.sleep(77.7)
     one = event(data=b'{"b":1, "a":[2.50]}', timestamp="2026-02-26T10:00:00Z")

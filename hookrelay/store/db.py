@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from hookrelay.model import Ids, LocalTrouble, Refused
 from hookrelay.store import open as opening
-from hookrelay.store.files import StoreDamaged
-from hookrelay.store.house import PASSING, House, cut_log, file_size
+from hookrelay.store.house import House, cut_log, file_size
+from hookrelay.store.trouble import PASSING, damaged, refusal, told
 from hookrelay.store.worker import Worker
 
 Row = TypeVar("Row")
@@ -184,11 +184,24 @@ class Store:
             return self._inline
         return await self._in_thread(partial(_scrub, self._conn))
 
-    async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
-        """`job(connection, *args)` on a connection that can only read, in a thread."""
+    async def read(self, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
+        """`job(connection, *args)` on a connection that can only read, in a thread.
+
+        Refused where this host is in trouble just now; with `keep` that is waited for.
+        """
         if self._inline:
             await trio.lowlevel.checkpoint()
             return job(self._conn, *args)
+        while True:
+            try:
+                return await self._read_once(job, args)
+            except LocalTrouble as trouble:
+                self.stats.troubled(trouble.kind)
+                if not keep:
+                    raise refusal(trouble) from trouble
+            await trio.sleep(RETRY_S)
+
+    async def _read_once(self, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
         async with self._reading:
             reader = self._readers.pop()
             try:
@@ -198,15 +211,20 @@ class Store:
 
     async def answers(self, patience_s: float) -> bool:
         """Whether it can be read, and no batch has been under way for longer than `patience_s`."""
-        await self.read(_look)
+        try:
+            await self.read(_look)
+        except Refused:
+            return False
         began = self._batch_began
         return began is None or trio.current_time() - began < patience_s
 
     def _read(self, reader: Worker, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
-        conn = self._reader_conns.get(reader)
-        if conn is None:
-            conn = self._reader_conns[reader] = opening.reader(self._opened.path)
-        return job(conn, *args)
+        try:
+            return job(self._reader_conns[reader], *args)
+        except apsw.CorruptError as error:
+            raise damaged(self._opened.path, error) from error
+        except PASSING as error:
+            raise told(error) from error
 
     # --- the writer ---------------------------------------------------------------------------------------------
 
@@ -220,6 +238,9 @@ class Store:
                 if not self._inline:
                     for worker in self._workers:
                         nursery.start_soon(worker.run)
+                    for reader in self._readers:
+                        # now, not when it is first used: there may be no descriptor left then
+                        self._reader_conns[reader] = await reader.call(partial(opening.reader, self._opened.path))
                     nursery.start_soon(self._house.run)
                 task_status.started()
                 try:
@@ -295,7 +316,7 @@ class Store:
                 if request.keep:
                     again.append(request)
                     continue
-                answer = _refusal(answer)
+                answer = refusal(answer)
             request.done(answer)
         self.trouble = trouble or self._no_room
         if trouble is not None:
@@ -313,16 +334,16 @@ class Store:
         try:
             answers = self._transaction(batch)
         except apsw.CorruptError as error:
-            raise StoreDamaged(f"{self._opened.path}: {error}: restore it from a backup") from error
+            raise damaged(self._opened.path, error) from error
         except Exception as error:
             if len(batch) == 1:
-                return [_told(error)]
+                return [told(error)]
             answers = []
             for request in batch:
                 try:
                     answers += self._transaction([request])
                 except Exception as own:
-                    answers.append(_told(own))
+                    answers.append(told(own))
         return answers
 
     def _transaction(self, batch: list[_Request]) -> list[Any]:
@@ -392,20 +413,6 @@ def _look(conn: apsw.Connection) -> None:
 
 def _ignore(answer: object) -> None:
     """Nobody asked."""
-
-
-def _told(error: Exception) -> Exception:
-    if isinstance(error, apsw.FullError):
-        return LocalTrouble("store_full", str(error))
-    if isinstance(error, PASSING):
-        return LocalTrouble("store_io", str(error))
-    return error
-
-
-def _refusal(trouble: LocalTrouble) -> Refused:
-    if trouble.kind == "store_full":
-        return Refused("store_full", "the store has no room left: send the event again when there is some")
-    return Refused("unavailable", f"the store cannot be written just now ({trouble.detail}): send the event again")
 
 
 def _scrub(conn: apsw.Connection) -> bool:

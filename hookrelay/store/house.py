@@ -15,6 +15,7 @@ import trio
 from hookrelay.store import open as opening
 from hookrelay.store.files import Mark
 from hookrelay.store.space import Space
+from hookrelay.store.trouble import PASSING
 from hookrelay.store.worker import Worker
 
 CHECKPOINT_S = 0.1
@@ -26,18 +27,6 @@ IDLE_WAL_LIMIT = 1 << 20
 """Over so many it is cut when nothing was written for so long."""
 CUT_PATIENCE_MS = 50
 """How long cutting the log may wait for readers: commits wait meanwhile, and there is a next time."""
-
-PASSING = (
-    apsw.IOError,
-    apsw.FullError,
-    apsw.ReadOnlyError,
-    apsw.CantOpenError,
-    apsw.BusyError,
-    apsw.LockedError,
-    apsw.NoMemError,
-    MemoryError,
-)
-"""Errors that the host may recover from."""
 
 
 class House:
