@@ -64,8 +64,11 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
             _check_never_was(path, marker)
         writer = _connect(path, max_size)
         try:
-            identity = _prepare(writer, path, is_new=is_new, now_ms=now_ms)
-            _check_complete(path, identity, marker.read(), accept_loss=accept_loss)
+            if not is_new:
+                _check(writer, path, marker, accept_loss=accept_loss)
+            # only now: whatever was refused above, its log is as it was
+            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            identity = _prepare(writer, path, now_ms=now_ms)
         except BaseException:
             writer.close()
             raise
@@ -146,10 +149,11 @@ def _connect(path: Path, max_size: int) -> apsw.Connection:
         conn = apsw.Connection(str(path), statementcachesize=200)
     except apsw.Error as error:
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
+    if path.with_name(f"{path.name}-wal").exists():
+        # else whoever closes it brings the log into the file, of a store that is to be left alone
+        conn.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     conn.set_busy_timeout(BUSY_MS)
     with _told(path, conn):
-        if conn.pragma("user_version") == 0:
-            conn.pragma("auto_vacuum", "INCREMENTAL")  # must precede WAL (THREATS §5.6)
         page_size: int = conn.pragma("page_size")
         conn.pragma("max_page_count", max(max_size // page_size, 16))
     return conn
@@ -173,12 +177,28 @@ def _told(path: Path, conn: apsw.Connection) -> Iterator[None]:
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
 
 
-def _prepare(conn: apsw.Connection, path: Path, *, is_new: bool, now_ms: int) -> Identity:
+def _check(conn: apsw.Connection, path: Path, marker: Marker, *, accept_loss: bool) -> None:
+    """That this is a store of ours, of a version we know, and all of it. Writes nothing."""
     with _told(path, conn):
-        if not is_new:
-            kind = conn.pragma("application_id")
-            if kind != APPLICATION_ID:
-                raise StoreDamaged(f"{path}: not a hookrelay store (application id {kind}): point store.url elsewhere")
+        kind, version = conn.pragma("application_id"), conn.pragma("user_version")
+        if not (kind or version or conn.execute("SELECT count(*) FROM sqlite_schema").get):
+            _check_never_was(path, marker)
+            return  # the first daemon died before it had made anything
+        if kind != APPLICATION_ID:
+            raise StoreDamaged(f"{path}: not a hookrelay store (application id {kind}): point store.url elsewhere")
+        newest = migrations()[-1][0]
+        if version > newest:
+            raise StoreTooNew(
+                f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
+                " run the version that wrote it, or a later one"
+            )
+        _check_complete(path, _identity(conn), marker.read(), accept_loss=accept_loss)
+
+
+def _prepare(conn: apsw.Connection, path: Path, *, now_ms: int) -> Identity:
+    with _told(path, conn):
+        if conn.pragma("user_version") == 0:
+            conn.pragma("auto_vacuum", "INCREMENTAL")  # must precede WAL (THREATS §5.6)
         conn.pragma("journal_mode", "wal")
         conn.pragma("synchronous", "FULL")
         conn.pragma("wal_autocheckpoint", 0)
@@ -225,11 +245,6 @@ def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
     version: int = conn.pragma("user_version")
     steps = migrations()
     newest = steps[-1][0]
-    if version > newest:
-        raise StoreTooNew(
-            f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
-            " run the version that wrote it, or a later one"
-        )
     if 0 < version < newest and path is not None:
         _copy_before(conn, path, version, newest)
     for number, text in steps:

@@ -213,11 +213,14 @@ async def test_a_page_that_is_found_damaged_while_reading_ends_the_store(tmp_pat
     def look(conn: apsw.Connection) -> None:
         raise apsw.CorruptError("database disk image is malformed")
 
-    made = Store(opened(tmp_path / "h.db"))
-    with pytest.raises(ExceptionGroup) as ended:
+    async def read() -> None:
+        made = Store(opened(tmp_path / "h.db"))
         async with trio.open_nursery() as nursery:
             await nursery.start(made.run)
             await made.read(look)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await read()
     assert ended.group_contains(StoreDamaged, match=r"h\.db: database disk image is malformed: restore it")
 
 
@@ -271,6 +274,16 @@ def test_a_store_that_lost_commits_is_refused_unless_the_loss_is_accepted(tmp_pa
     with pytest.raises(StoreDamaged, match="7 commits that were on disk are missing"):
         opened(path)
     Store(opened(path, accept_loss=True))._close()
+
+
+def test_a_first_daemon_that_died_before_it_had_made_anything_stands_in_nobodys_way(tmp_path):
+    path = tmp_path / "h.db"
+    begun = apsw.Connection(str(path))
+    begun.pragma("journal_mode", "wal")
+    begun.close()
+    assert path.stat().st_size
+    Store(opened(path))._close()
+    Store(opened(path))._close()
 
 
 @pytest.mark.parametrize("text", ["", "hookrelay store 12\n", "\0" * 60])
