@@ -1,6 +1,7 @@
 """Opening a SQLite store: lock, checks, schema. What can be wrong is told here, before anything is written."""
 
 import contextlib
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -277,6 +278,8 @@ def _copy_before(conn: apsw.Connection, path: Path, version: int, newest: int) -
     fresh = copy.with_name(f"{copy.name}.new")
     fresh.unlink(missing_ok=True)
     conn.execute("VACUUM INTO ?", (str(fresh),))
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
     fresh.replace(copy)
 
 
