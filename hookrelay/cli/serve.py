@@ -12,7 +12,7 @@ from hookrelay.model import ConfigError
 @click.command()
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     default=None,
     help="The configuration file; /etc/hookrelay/hookrelay.toml where there is one.",
 )

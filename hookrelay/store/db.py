@@ -110,9 +110,9 @@ class Store:
         self._commits = opened.identity.commits
         self._rate = 0.0
         self._waiting_rows = 0
-        self._house = House(opened, lambda: self._commits, self._looked)
+        self._house = House(opened, lambda: self._commits, self._looked, self._cut_log)
         self._no_room: LocalTrouble | None = None
-        self._is_log_long = False
+        self._log_is_cut: trio.Event | None = None
         self._batch_began: float | None = None
         self._writer = Worker()
         self._readers = [Worker() for _ in range(READERS)]
@@ -268,10 +268,11 @@ class Store:
     async def _write_batches(self) -> None:
         last = trio.current_time()
         while True:
-            if self._is_log_long:
+            if self._log_is_cut is not None:
                 # blocks commits, so it takes the writer's turn and the writer's connection
-                self._is_log_long = False
                 await self._in_thread(partial(cut_log, self._conn))
+                self._log_is_cut.set()
+                self._log_is_cut = None
             if not self._queue:
                 if self._closing:
                     return
@@ -387,9 +388,18 @@ class Store:
         elif not house.space.is_full and self._no_room is not None:
             self.trouble = None if self.trouble is self._no_room else self.trouble
             self._no_room = None
-        if house.is_log_long():
-            self._is_log_long = True
+
+    async def _cut_log(self) -> None:
+        """Have the writer cut the log while none of our readers is at work: beside busy ones it never could."""
+        for _ in range(READERS):
+            await self._reading.acquire()
+        try:
+            is_cut = self._log_is_cut = trio.Event()
             self._soon.set()
+            await is_cut.wait()
+        finally:
+            for _ in range(READERS):
+                self._reading.release()
 
     def _close(self) -> None:
         for conn in self._reader_conns.values():

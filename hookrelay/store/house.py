@@ -6,7 +6,7 @@ All of it in one thread that lives as long as the store, so that it goes on wher
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import apsw
@@ -32,10 +32,18 @@ CUT_PATIENCE_MS = 50
 class House:
     """`run` is its only task. What it finds is told by `looked`, on the loop's thread, every second."""
 
-    def __init__(self, opened: opening.Opened, commits: Callable[[], int], looked: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        opened: opening.Opened,
+        commits: Callable[[], int],
+        looked: Callable[[], None],
+        cut: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`cut` has the writer cut the log (`cut_log`)."""
         self._opened = opened
         self._commits = commits
         self._looked = looked
+        self._cut = cut
         self._marked = opened.identity.commits
         self._written = (opened.identity.commits, 0.0)
         """How many commits there were when it was last looked, and since when there have been so many."""
@@ -53,8 +61,8 @@ class House:
             finally:
                 self._worker.stop()
 
-    def is_log_long(self) -> bool:
-        """Whether the writer should cut the log now (`cut_log`): it grew too long, or nobody needs it."""
+    def _is_log_long(self) -> bool:
+        """It grew too long, or nobody needs it."""
         since = self._written[1]
         is_idle = trio.current_time() - since >= IDLE_S
         return self._wal_bytes > (IDLE_WAL_LIMIT if is_idle else WAL_LIMIT)
@@ -90,6 +98,8 @@ class House:
                     if self._commits() != self._written[0]:
                         self._written = (self._commits(), trio.current_time())
                     self._looked()
+                    if self._is_log_long():
+                        await self._cut()
                 if self._commits() != seen:
                     seen = self._commits()
                     conn = await call(partial(_checkpoint, self._opened.path, conn))
