@@ -181,6 +181,29 @@ async def test_how_long_a_webhook_has_failed_outlives_the_daemon(autojump_clock)
     assert rows == [("disabled", "failing")]
 
 
+async def test_a_clock_that_was_set_ahead_between_two_daemons_disables_no_webhook(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(500)
+    hook = webhook(delays=(0.0, *[5.0] * 200))
+    store = new_store()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        await declare(store, [hook])
+        async with relaying(receiver, hook, store=store, disable_after_s=300.0) as relay:
+            await relay.accept()
+            await trio.sleep(80)
+        ended_ms = int(wall() * 1000)
+        assert len(receiver.requests) > 10
+        async with relaying(
+            receiver, hook, store=store, disable_after_s=300.0, clock=lambda: wall() + 3e8, last_written_ms=ended_ms
+        ):
+            await trio.sleep(100)
+            assert await store.read(lambda conn: conn.execute("SELECT status FROM webhook").get) == "active"
+            await trio.sleep(200)
+            assert await store.read(lambda conn: conn.execute("SELECT status FROM webhook").get) == "disabled"
+        store.close()
+
+
 async def test_a_delivery_that_fails_for_good_is_announced_but_no_announcement_is(autojump_clock):
     receiver = Receiver()
     receiver.answers(500)
