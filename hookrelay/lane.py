@@ -454,6 +454,8 @@ class Lane:
         if self._called_off and delivery.seq in self._called_off:
             self._called_off.discard(delivery.seq)
             self.pending -= 1
+        elif isinstance(answer, list) and answer[0] == queue.CALLED_OFF:
+            pass  # it is about to be dropped, and counted then
         elif verdict.state == "pending" and verdict.due_ms is not None:
             self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
         else:

@@ -4,6 +4,7 @@ Whoever wants something written hands in a function of a connection and its rows
 being committed makes the next one. What is written is told elsewhere in this folder.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,6 +40,7 @@ OUTCOME_LINGER_S = 0.005
 40 ms measured), and what is not on disk comes twice after kill -9."""
 RETRY_S = 1.0
 TRIES_AT_END = 3
+SCRUB_TRIES = 100
 READERS = 2
 
 
@@ -428,7 +430,11 @@ def _ignore(answer: object) -> None:
 def _scrub(conn: apsw.Connection) -> bool:
     try:
         conn.execute("VACUUM")
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        for _ in range(SCRUB_TRIES):
+            with contextlib.suppress(apsw.BusyError):
+                conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                return True
+            time.sleep(0.05)  # the house is at its own checkpoint
     except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
-        return False
-    return True
+        pass
+    return False

@@ -1,7 +1,9 @@
 """The files beside the writer: the log stays short, nobody else opens the store's file, the reserve comes and goes."""
 
+import contextlib
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -175,3 +177,28 @@ def test_a_folder_that_cannot_be_asked_changes_nothing(tmp_path):
     room = Space(str(tmp_path / "away"))
     room.look()
     assert (room.is_low, room.is_full) == (False, False)
+
+
+async def test_a_store_is_scrubbed_though_a_checkpoint_is_just_being_made(tmp_path):
+    made = Store(opened(tmp_path / "h.db"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made.run)
+        other = opening.checkpointer(str(tmp_path / "h.db"))
+        stop = threading.Event()
+
+        def checkpoint() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(apsw.BusyError):
+                    other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+        thread = threading.Thread(target=checkpoint)
+        thread.start()
+        try:
+            for _ in range(10):
+                await made.write(events.insert, [entry(made, data=b"x" * 100_000)])
+                assert await made.scrub(1 << 30)
+        finally:
+            stop.set()
+            thread.join(20)
+            other.close()
+        made.close()
