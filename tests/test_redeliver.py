@@ -10,7 +10,7 @@ from builders import START_MS
 from doubles import HANG, Receiver
 from house import House, house
 
-from hookrelay.model import Refused, Webhook
+from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
 from hookrelay.store import history, redeliver
 
@@ -35,6 +35,19 @@ async def refusal(work: Any) -> Refused:
 
 
 # --- tests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "code"), [("store_full", "store_full"), ("store_io", "unavailable")])
+async def test_no_test_is_sent_that_could_not_be_recorded(autojump_clock, kind: str, code: str):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        hook = await made.make()
+        made.store.trouble = LocalTrouble(kind, "not now")
+        assert (await refusal(made.redeliverer.test(hook, "a.b", b"1"))).code == code
+        assert receiver.requests == []
+        made.store.trouble = None
+        await made.redeliverer.test(hook, "a.b", b"1")
+        assert len(receiver.requests) == 1
 
 
 async def test_a_test_is_one_attempt_in_the_history_and_in_nothing_else(autojump_clock):
