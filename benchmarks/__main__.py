@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard", "retention")
+QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard", "retention", "backup")
 
 
 def main() -> None:

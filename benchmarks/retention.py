@@ -30,7 +30,7 @@ def main() -> None:
                     at,
                     port,
                     status,
-                    prepare=partial(_fill, age_days),
+                    prepare=partial(fill, age_days, OLD),
                     beside=partial(_watched, left),
                 )
                 found[age_days].append(rate)
@@ -58,7 +58,7 @@ def _count(at: Path) -> int:
         conn.close()
 
 
-def _fill(age_days: int, path: Path) -> None:
+def fill(age_days: int, count: int, path: Path) -> None:
     """So many deliveries that ended so long ago; the last of them yesterday, that the clock is trusted."""
     now_ms = int(time.time() * 1000)
     opened = opening.open_file(path, max_size=10 << 30, now_ms=now_ms)
@@ -69,7 +69,7 @@ def _fill(age_days: int, path: Path) -> None:
             " INSERT INTO event (seq, created_ms, tenant, type, timestamp, data)"
             " SELECT i, iif(i = ?1, ?2 - 3600000, ?2 - ?3 + i), 'default', 'booking.created', '2026-01-01T00:00:00Z',"
             " zeroblob(500) FROM n",
-            (OLD, now_ms, age_days * DAY_MS),
+            (count, now_ms, age_days * DAY_MS),
         )
         conn.execute(
             "INSERT INTO delivery (seq, event, webhook, created_ms, state, attempt_count, started_ms, duration_us,"

@@ -16,13 +16,16 @@ from typing import Any
 import trio
 
 from hookrelay import __version__, tracing
+from hookrelay.checkup import Checkup
 from hookrelay.clock import NeverBack
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
+from hookrelay.copies import Copies
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.editor import Editor
+from hookrelay.expunge import Expunger
 from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.ingest import Limits as IngestLimits
@@ -300,6 +303,9 @@ class Daemon:
             redeliverer=Redeliverer(
                 self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
             ),
+            copies=Copies(self._store, self._log),
+            checkup=Checkup(self._store),
+            expunger=Expunger(self._store, self._registry, self._dispatcher, self._feed, self._log, time.time),
             ingest=self._ingest,
             keyring=self._keyring,
             sessions=self._sessions,

@@ -199,6 +199,11 @@ class Dispatcher:
         elif self._held.get(webhook):
             self._held[webhook] -= 1
 
+    def has_in_hand(self, webhook: int, delivery: int) -> bool:
+        """Whether the lane holds this delivery, waiting or in flight, or has not recorded yet what came of it."""
+        lane = self._lanes.get(webhook)
+        return lane is not None and lane.has_in_hand(delivery)
+
     @asynccontextmanager
     async def visit(self, webhook: Webhook, within_s: float) -> AsyncIterator["Poster | ProxyPoster"]:
         """A way to the webhook for one attempt now, beside its lane and within its limits.

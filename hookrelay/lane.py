@@ -141,6 +141,10 @@ class Lane:
         else:
             self._called_off.add(delivery)
 
+    def has_in_hand(self, delivery: int) -> bool:
+        """Whether this delivery waits or flies here, or what came of it is not on disk yet."""
+        return delivery in self._shelf.taken
+
     def look_again(self) -> None:
         """More may start than could before."""
         self._bell.set()

@@ -91,6 +91,8 @@ class Redeliverer:
             raise Refused("conflict", "its webhook is deleted: there is nowhere to send it")
         now_ms = self._now_ms()
         asked = await self._store.change(redeliver.retry, delivery.seq, now_ms, len(webhook.delays) - 1)
+        if asked.state == "purged":
+            raise Refused("conflict", "its payload was purged: there is nothing left to send")
         self._dispatcher.expect(webhook.seq, int(asked.state != "pending"), now_ms)
         self._outside().feed.tell_delivery(webhook.seq, delivery.seq)
 

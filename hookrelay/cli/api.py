@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 EX_NO = 1
 EX_USAGE = 2
+EX_DAMAGED = 65
 EX_UNAVAILABLE = 69
+EX_TAKEN = 73
 EX_IO = 74
 EX_NOT_PERMITTED = 77
 EX_CONFIG = 78
@@ -48,6 +50,37 @@ class Target:
             )
         return place
 
+    @property
+    def config(self) -> Path | None:
+        """The configuration file that was named; None: none was."""
+        return self._config
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it was said where the daemon is, so that no other place is meant."""
+        return bool(self._api or os.environ.get("HOOKRELAY_API"))
+
+    def is_there(self) -> bool:
+        """Whether a daemon may be there: False only where nobody listens."""
+        from msgspec import DecodeError
+
+        from hookrelay.net.api_client import ApiClient, Problem, Unreachable
+
+        try:
+            with ApiClient(self.place()) as client:
+                client.call("GET", "/v1/event-types")
+        except Unreachable as error:
+            return error.is_forbidden or not error.is_absent
+        except (Problem, DecodeError):
+            return True
+        return True
+
+    def bare_client(self) -> "ApiClient":
+        """A client of the daemon, for who tells by himself what goes wrong."""
+        from hookrelay.net.api_client import ApiClient
+
+        return ApiClient(self.place(), _key())
+
     @contextmanager
     def client(self) -> Iterator["ApiClient"]:
         """A client of the daemon; what goes wrong ends the command with one sentence and its exit code."""
@@ -66,6 +99,8 @@ class Target:
         except Problem as problem:
             hint = "; HOOKRELAY_KEY is the key that is sent" if problem.status in (401, 403) else ""
             tell_problem(problem.detail + hint, problem.errors)
+            if problem.code == "store_damaged":
+                sys.exit(EX_DAMAGED)
             sys.exit({401: EX_NOT_PERMITTED, 403: EX_NOT_PERMITTED, 503: EX_UNAVAILABLE}.get(problem.status, EX_NO))
         except DecodeError:
             fail(EX_UNAVAILABLE, f"{place}: what answers there is no hookrelay: --api or HOOKRELAY_API name the daemon")

@@ -1,14 +1,14 @@
-"""`hookrelay events`: what was submitted."""
+"""`hookrelay events`: what was submitted, and getting rid of what it said."""
 
 import json
 from typing import Any
 
 import click
 
-from hookrelay.cli.api import EVENT, Target, clean, echo_json, facts, options, paging, show_list, table
+from hookrelay.cli.api import EVENT, Target, clean, confirm, echo_json, facts, options, paging, show_list, table
 
 
-@click.group(short_help="List events, look at one.")
+@click.group(short_help="List events, look at one, expunge payloads.")
 def command() -> None:
     """Look at events over the daemon's HTTP API. `hookrelay send` submits them.
 
@@ -16,6 +16,7 @@ def command() -> None:
     Examples:
       hookrelay events list --type booking.created --since 1h
       hookrelay events show evt_01HQ3K5M7N8P9QRSTVWXYZ0123
+      hookrelay events purge --tenant acme --before 30d
     """
 
 
@@ -74,6 +75,55 @@ def show(target: Target, event: str) -> None:
     click.echo(clean(json.dumps(found["data"], indent=2, ensure_ascii=False)))
     click.echo()
     _show_deliveries(event, found)
+
+
+@command.command("purge")
+@click.argument("event", type=EVENT, required=False)
+@click.option("--tenant", help="All events of this tenant, instead of one event.")
+@click.option("--before", metavar="TIME", help="Only those accepted before it: 2026-02-26T10:00:00Z, or 30d ago.")
+@click.option("--dry-run", is_flag=True, help="Only say how many events it would be.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options
+def purge(target: Target, event: str | None, tenant: str | None, before: str | None, dry_run: bool, yes: bool) -> None:
+    """Expunge the payload of an event, or those of a tenant's events, for good.
+
+    Gone are the events' data and keys, what receivers answered to them, and what failed attempts quote of that. What
+    waits is cancelled first, and what is in flight is waited for; then nothing of it is in the store's files. The
+    history stays and says that the payload was purged.
+
+    Backups and log files are not touched. It takes an administrator.
+
+    \b
+    Examples:
+      hookrelay events purge evt_01HQ3K5M7N8P9QRSTVWXYZ0123
+      hookrelay events purge --tenant acme --before 30d --dry-run
+      hookrelay events purge --tenant acme --yes
+    """
+    from hookrelay.net.api_client import LONG_S
+
+    if (event is None) == (tenant is None):
+        raise click.UsageError("Name one EVENT, or --tenant for all of its events.")
+    if event is not None and before is not None:
+        raise click.UsageError("--before goes with --tenant: an EVENT is purged whenever it was accepted.")
+    wish = {name: value for name, value in (("id", event), ("tenant", tenant), ("before", before)) if value}
+    with target.client() as client:
+        if dry_run or not yes:
+            found = client.call("POST", "/v1/events/purge", body={**wish, "dry_run": True})
+            if not dry_run:
+                confirm(f"Purge the {_payloads(found['events'])} for good?", yes)
+        if not dry_run:
+            found = client.call("POST", "/v1/events/purge", body=wish, timeout_s=LONG_S)
+    if target.is_json:
+        echo_json(found)
+    elif dry_run:
+        click.echo(f"{_payloads(found['events'])} would be purged")
+    else:
+        cancelled = found["cancelled"]
+        click.echo(f"{_payloads(found['events'])} purged; {cancelled:,} waiting deliveries were cancelled for it")
+
+
+def _payloads(events: int) -> str:
+    return "payload of 1 event" if events == 1 else f"payloads of {events:,} events"
 
 
 def _show_deliveries(event: str, found: dict[str, Any]) -> None:

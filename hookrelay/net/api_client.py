@@ -1,5 +1,6 @@
 """The caller's side of the HTTP API: requests to a daemon over its Unix socket or TCP, and its answers or problems."""
 
+import os
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,16 +11,21 @@ import msgspec
 
 TIMEOUT_S = 150.0
 """A test event's answer takes as long as its receiver: at most the longest `timeout` of a webhook, and some more."""
+LONG_S = 3600.0
+"""How long a copy of the store may be in the making, or a look at all of it, before anything is answered."""
 STREAM_SILENCE_S = 45.0
 """A stream says something every 15 s: after three times that it is broken."""
 
 
 class Unreachable(Exception):
-    """Nobody answers there, or not in time. `is_forbidden`: the socket's file mode does not let us in."""
+    """Nobody answers there, or not in time. `is_forbidden`: the socket's file mode does not let us in. `is_absent`:
+    there is no socket, or nobody listens on it.
+    """
 
-    def __init__(self, place: str, detail: str, *, is_forbidden: bool = False) -> None:
+    def __init__(self, place: str, detail: str, *, is_forbidden: bool = False, is_absent: bool = False) -> None:
         super().__init__(f"{place}: {detail}")
         self.is_forbidden = is_forbidden
+        self.is_absent = is_absent
 
 
 class Problem(Exception):
@@ -50,6 +56,7 @@ class ApiClient:
         Environment proxies and `.netrc` are never used.
         """
         self.place = place
+        self._socket = place.removeprefix("unix:") if place.startswith("unix:") else None
         headers = {"user-agent": "hookrelay-cli"} | ({"authorization": f"Bearer {key}"} if key else {})
         is_unix = place.startswith("unix:")
         # certificates are verified wherever there are any; where there are none, reading the authorities takes 0.1 s
@@ -77,6 +84,7 @@ class ApiClient:
         query: Mapping[str, object] | None = None,
         body: object = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """The decoded JSON answer; None where it has no body. `query` entries that are None are left out.
 
@@ -87,7 +95,10 @@ class ApiClient:
             content = msgspec.json.encode(body)
             extra.setdefault("content-type", "application/json")
         with self._told():
-            answer = self._client.request(method, _with_query(path, query), content=content, headers=extra)
+            timeout = httpx.Timeout(timeout_s, connect=5.0)
+            answer = self._client.request(
+                method, _with_query(path, query), content=content, headers=extra, timeout=timeout
+            )
         return _read(answer)
 
     def pages(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
@@ -120,14 +131,41 @@ class ApiClient:
             yield _messages(answer.iter_raw())
 
     @contextmanager
+    def download(self, method: str, path: str) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
+        """The answer's header fields and the parts of its body, which may be long in coming and is not kept.
+
+        Raises Problem and Unreachable, also from within the iteration: also where the body ends before its length.
+        """
+        timeout = httpx.Timeout(LONG_S, connect=5.0)
+        with self._told(), self._client.stream(method, path, timeout=timeout) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                _read(answer)
+            yield answer.headers, answer.iter_raw()
+
+    def _look(self) -> None:
+        """Unreachable where there is no socket: httpx would not close the one that it could not connect."""
+        try:
+            if self._socket is not None:
+                os.stat(self._socket)
+        except OSError as error:
+            is_forbidden, is_absent = isinstance(error, PermissionError), isinstance(error, FileNotFoundError)
+            detail = error.strerror or str(error)
+            raise Unreachable(self.place, detail, is_forbidden=is_forbidden, is_absent=is_absent) from error
+
+    @contextmanager
     def _told(self) -> Iterator[None]:
+        self._look()
         try:
             yield
         except httpx.ConnectError as error:
             cause = _cause(error)
-            is_forbidden = isinstance(cause, PermissionError)
+            detail = (isinstance(cause, OSError) and cause.strerror) or str(error)
             raise Unreachable(
-                self.place, (isinstance(cause, OSError) and cause.strerror) or str(error), is_forbidden=is_forbidden
+                self.place,
+                detail,
+                is_forbidden=isinstance(cause, PermissionError),
+                is_absent=isinstance(cause, ConnectionRefusedError),
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(self.place, "no answer in time") from error

@@ -43,6 +43,19 @@ def submit(path: Path, lines: Iterable[bytes], timeout_s: float = 60.0) -> Itera
             yield from found
 
 
+def is_answered(path: Path, timeout_s: float = 5.0) -> bool:
+    """Whether somebody takes lines there. Raises OSError where the socket cannot be connected to.
+
+    Nothing is submitted: a blank line is skipped, and whoever has said all is hung up on.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
+        sock.connect(str(path))
+        sock.sendall(b"\n")
+        sock.shutdown(socket.SHUT_WR)
+        return sock.recv(READ) == b""
+
+
 class _Answers:
     """Cuts what comes back into lines."""
 

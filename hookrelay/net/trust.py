@@ -1,6 +1,7 @@
 """What TLS to a webhook rests on: one `SSLContext` for each trust configuration, built from files when first used."""
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -71,6 +72,18 @@ def check(ca_file: str | None, trust: Trust | None) -> str | None:
     except _Unusable as error:
         return str(error)
     return None
+
+
+def authorities() -> tuple[int, str]:
+    """How many certificates the system's authorities have, and where they stand. Reads them now."""
+    places = ssl.get_default_verify_paths()
+    context = _bare()
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    count = len(context.get_ca_certs())
+    if not count and places.capath is not None:  # a folder is looked into when a certificate is checked
+        with suppress(OSError):
+            count = sum(1 for each in Path(places.capath).iterdir() if each.suffix == ".0")
+    return count, places.cafile or places.capath or places.openssl_cafile
 
 
 class _Unusable(Exception):

@@ -6,6 +6,7 @@ being committed makes the next one. What is written is told elsewhere in this fo
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -105,6 +106,7 @@ class Store:
         self._conn = opened.writer
         self._inline = inline or opened.path == ":memory:"
         self._queue: list[_Request] = []
+        self._turns: deque[tuple[Callable[[apsw.Connection], Any], _Waiter]] = deque()
         self._urgent = trio.Event()
         self._soon = trio.Event()
         self._closing = False
@@ -114,7 +116,6 @@ class Store:
         self._waiting_rows = 0
         self._house = House(opened, lambda: self._commits, self._looked, self._cut_log)
         self._no_room: LocalTrouble | None = None
-        self._log_is_cut: trio.Event | None = None
         self._batch_began: float | None = None
         self._writer = Worker()
         self._readers = [Worker() for _ in range(READERS)]
@@ -185,6 +186,25 @@ class Store:
         if self._inline or file_size(self._opened.path) > largest:
             return self._inline
         return await self._in_thread(partial(_scrub, self._conn))
+
+    async def turn(self, work: Callable[[apsw.Connection], Answer]) -> Answer:
+        """What `work` returns or raises, called with the writer's connection between two batches: in no transaction.
+
+        All commits wait for it, so it must be short. Whoever is cancelled meanwhile does not stop it: what it uses is
+        given up by another turn, which comes after it.
+        """
+        if self._closing:
+            raise Refused("unavailable", "the daemon is stopping: ask again when it is back")
+        waiter = _Waiter()
+        self._turns.append((work, waiter))
+        self._soon.set()
+        answer: Answer = (await waiter.wait())[0]
+        return answer
+
+    @property
+    def path(self) -> str:
+        """The database's file; `:memory:` where there is none."""
+        return self._opened.path
 
     async def read(self, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
         """`job(connection, *args)` on a connection that can only read, in a thread.
@@ -270,12 +290,11 @@ class Store:
     async def _write_batches(self) -> None:
         last = trio.current_time()
         while True:
-            if self._log_is_cut is not None:
-                # blocks commits, so it takes the writer's turn and the writer's connection
-                await self._in_thread(partial(cut_log, self._conn))
-                self._log_is_cut.set()
-                self._log_is_cut = None
+            if self._turns:
+                await self._take_turn()
             if not self._queue:
+                if self._turns:
+                    continue
                 if self._closing:
                     return
                 self._soon = trio.Event()
@@ -286,7 +305,7 @@ class Store:
                 if not self._queue and self.trouble is not None and is_failing:
                     self.enqueue(_probe, (None,), _ignore)
                 if not self._queue:
-                    continue  # nothing to write: no commit of nothing
+                    continue  # a turn, or closed with nothing left to write: no commit of nothing
             if self._rate > LINGER_RATE and not self._closing:
                 await self._linger()
             batch, self._queue = self._queue, []
@@ -296,6 +315,14 @@ class Store:
             self._rate += (rows / max(now - last, 1e-6) - self._rate) * min(1.0, (now - last) / 0.05)
             last = now
             await self._write_batch(batch)
+
+    async def _take_turn(self) -> None:
+        work, waiter = self._turns.popleft()
+        try:
+            answer: Any = (await self._in_thread(partial(work, self._conn)),)
+        except Exception as error:
+            answer = error  # the caller's own, who waits for it
+        waiter.done(answer)
 
     async def _linger(self) -> None:
         """Wait a little for company."""
@@ -396,9 +423,8 @@ class Store:
         for _ in range(READERS):
             await self._reading.acquire()
         try:
-            is_cut = self._log_is_cut = trio.Event()
-            self._soon.set()
-            await is_cut.wait()
+            with contextlib.suppress(Refused):  # it stops: the log is cut with the last connection
+                await self.turn(cut_log)
         finally:
             for _ in range(READERS):
                 self._reading.release()

@@ -11,6 +11,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+APPLICATION_ID = 0x686B_726C
+"""`hkrl`, in the database's header: what kind of file it is."""
+
 
 class StoreTaken(Exception):
     """Another daemon holds the store."""

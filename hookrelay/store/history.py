@@ -77,6 +77,8 @@ class EventRow(NamedTuple):
     ordering_key: str | None
     traceparent: str | None
     test: int
+    purged_ms: int | None
+    """When its payload was expunged; None where it is there."""
 
 
 class Page(NamedTuple, Generic[Row]):
@@ -196,13 +198,13 @@ class Ended(Struct, frozen=True, kw_only=True):
 def ended(conn: apsw.Connection, wanted: Ended, above: int, limit: int) -> tuple[list[int], int | None]:
     """Numbers of matching deliveries above `above`, oldest first, and up to where was looked; None at the end.
 
-    Tests are never among them.
+    Tests are never among them, nor what has no payload any more.
     """
     low, high = _bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
     text = conn.execute(
         "SELECT json_group_array(json_array(seq, matches) ORDER BY seq) FROM"
         " (SELECT d.seq AS seq, (?4 IS NULL OR e.type = ?4) AND d.created_ms >= ?5 AND d.created_ms < ?6"
-        " AND d.state IN (SELECT value FROM json_each(?7)) AND e.test = 0 AS matches"
+        " AND d.state IN (SELECT value FROM json_each(?7)) AND e.test = 0 AND e.purged_ms IS NULL AS matches"
         " FROM delivery AS d INDEXED BY delivery_of_webhook CROSS JOIN event AS e ON e.seq = d.event"
         " WHERE d.webhook = ?1 AND d.seq > ?2 AND d.seq < ?3 ORDER BY d.seq LIMIT ?8)",
         (
@@ -260,7 +262,7 @@ def _attempts(conn: apsw.Connection, found: DeliveryRow) -> list[AttemptRow]:
 
 # --- events -----------------------------------------------------------------------------------------------------
 
-_EVENT_COLUMNS = "seq, created_ms, type, tenant, timestamp, idempotency_key, ordering_key, traceparent, test"
+_EVENT_COLUMNS = "seq, created_ms, type, tenant, timestamp, idempotency_key, ordering_key, traceparent, test, purged_ms"
 _EVENT = f"SELECT {_EVENT_COLUMNS}"
 _EVENT_STEP = (
     "WITH candidate (seq) AS MATERIALIZED ({numbers})"

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from hookrelay.model import Delivery, Event, Ids, Outcome, Verdict
 from hookrelay.store.chains import BLOCKED_MS, free_next
+from hookrelay.store.purge import blank_late
 from hookrelay.store.rows import ManyRows
 
 PAGE_BYTES = 1 << 20
@@ -283,6 +284,7 @@ def _note_attempt(conn: apsw.Connection, result: Result) -> None:
             result.delivery,
         ),
     )
+    blank_late(conn, result.delivery)
 
 
 def _stand(conn: apsw.Connection, webhook: int, standing: Standing, now_ms: int) -> None:

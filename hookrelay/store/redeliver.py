@@ -8,13 +8,14 @@ import apsw
 
 from hookrelay.model import Event, Outcome
 from hookrelay.store.chains import BLOCKED_MS, free_next, is_busy
+from hookrelay.store.purge import blank_late, is_purged
 
 
 class Asked(NamedTuple):
     """What there was when it was asked for."""
 
     state: str
-    """Before."""
+    """Before; `gone`, or `purged` where there is nothing left to be sent."""
     due_ms: int | None = None
     """When something of the webhook is due now that was not before; None where nothing is."""
 
@@ -25,6 +26,8 @@ def retry(conn: apsw.Connection, delivery: int, now_ms: int, strikes: int) -> As
     One that has ended gets `strikes`, which leave it a single attempt, and overtakes whatever it once waited for; one
     that is pending keeps what it had, and waits on where another one must end first.
     """
+    if is_purged(conn, delivery):
+        return Asked("purged")
     state: str = conn.execute("SELECT state FROM delivery WHERE seq = ?", (delivery,)).get
     if state == "pending":
         conn.execute(
@@ -58,11 +61,17 @@ def cancel(conn: apsw.Connection, delivery: int, now_ms: int, *, is_ordered: boo
     return Asked("gone")
 
 
+def cancel_each(conn: apsw.Connection, deliveries: Sequence[tuple[int, bool]], now_ms: int) -> list[Asked]:
+    """`cancel` for each of these, with what its webhook is now."""
+    return [cancel(conn, delivery, now_ms, is_ordered=is_ordered) for delivery, is_ordered in deliveries]
+
+
 def replay(conn: apsw.Connection, deliveries: Sequence[int], now_ms: int, *, is_ordered: bool) -> int:
     """Have ended deliveries of one webhook made anew, by its whole schedule; how many it was.
 
     Those of a chain go one after the other, as they came.
     """
+    deliveries = [delivery for delivery in deliveries if not is_purged(conn, delivery)]
     _keep_first_attempts(conn, deliveries)
     numbers = json.dumps(list(deliveries))
     if not is_ordered:
@@ -147,3 +156,4 @@ def insert_tested(conn: apsw.Connection, event: Event, webhook: int, delivery: i
             " remote_address, response_head, response_body, phases) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (delivery, *attempt, *answer, outcome.phases),
         )
+    blank_late(conn, delivery)

@@ -2,7 +2,7 @@
 
 from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.wording import shown
-from hookrelay.web.api import deliveries, documents, events, keys, links, operation, stream, webhooks
+from hookrelay.web.api import deliveries, documents, events, keys, links, operation, store, stream, webhooks
 from hookrelay.web.auth import Gate, is_dashboard
 from hookrelay.web.call import (
     ADMINISTRATORS,
@@ -35,6 +35,7 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/deliveries/{id}/cancel": {"POST": (deliveries.cancel, MANAGERS)},
     "/v1/events": {"GET": (events.collection, READERS), "POST": (events.submit, SUBMITTERS)},
     "/v1/events/stream": {"GET": (stream.stream, READERS)},
+    "/v1/events/purge": {"POST": (events.purge, ADMINISTRATORS)},
     "/v1/events/{id}": {"GET": (events.one, READERS)},
     "/v1/event-types": {"GET": (events.types, ANYONE)},
     "/v1/keys": {"GET": (keys.collection, ADMINISTRATORS), "POST": (keys.create, ADMINISTRATORS)},
@@ -42,6 +43,8 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/portal-links": {"GET": (links.collection, ADMINISTRATORS), "POST": (links.create, ADMINISTRATORS)},
     "/v1/portal-links/{id}": {"DELETE": (links.revoke, ADMINISTRATORS)},
     "/v1/status": {"GET": (operation.status, ADMINISTRATORS)},
+    "/v1/backup": {"POST": (store.backup, ADMINISTRATORS)},
+    "/v1/check": {"POST": (store.check, ADMINISTRATORS)},
     "/-/reload": {"POST": (operation.reload, ADMINISTRATORS)},
     "/metrics": {"GET": (operation.metrics, OPEN)},
     "/-/healthy": {"GET": (operation.healthy, OPEN)},

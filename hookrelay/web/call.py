@@ -11,9 +11,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hookrelay.checkup import Checkup
 from hookrelay.config.compare import Change
 from hookrelay.config.settings import Config
+from hookrelay.copies import Copies
 from hookrelay.editor import Editor
+from hookrelay.expunge import Expunger
 from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.model import Refused, Webhook
@@ -53,6 +56,9 @@ class Parts(Struct, frozen=True):
     catalog: Callable[[], Catalog]
     editor: Editor
     redeliverer: Redeliverer
+    copies: Copies
+    checkup: Checkup
+    expunger: Expunger
     ingest: Ingest
     keyring: Keyring
     sessions: Sessions
@@ -146,8 +152,15 @@ class Call:
 
     async def event(self, limit: int) -> tuple[history.EventRow, bytes, int, list[history.DeliveryRow]]:
         """The event that the path names, its data, and `limit` of its deliveries, or Refused."""
+        return await self._event(self.request.id, limit)
+
+    async def event_with(self, id: str) -> history.EventRow:
+        """The event with an id that the caller gave elsewhere, or Refused."""
+        return (await self._event(id, 0))[0]
+
+    async def _event(self, id: str, limit: int) -> tuple[history.EventRow, bytes, int, list[history.DeliveryRow]]:
         store = self.parts.store
-        key = store.ids.seq("evt", self.request.id)
+        key = store.ids.seq("evt", id)
         found = None if key is None else await store.read(history.event, key[0], limit)
         if found is None or key is None or found[0].created_ms != key[1] or not self.sees(found[0].tenant):
             raise Refused("not_found", "there is no event with this id: it may be past its retention")

@@ -29,6 +29,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "rate_limited": (429, "Too many requests"),
     "unavailable": (503, "Not just now"),
     "store_full": (503, "There is no room for it just now"),
+    "store_damaged": (500, "The store is damaged"),
     "internal_error": (500, "A fault of ours"),
 }
 

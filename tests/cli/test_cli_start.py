@@ -45,7 +45,7 @@ def commands(group, path=()):
             yield (*path, name), command
 
 
-OURS = ("webhooks", "deliveries", "events", "keys", "replay", "status", "reload", "completion")
+OURS = ("webhooks", "deliveries", "events", "keys", "replay", "status", "reload", "completion", "backup", "doctor")
 
 
 def test_every_command_has_an_example_and_its_exit_codes_in_its_help():
@@ -58,7 +58,7 @@ def test_every_command_has_an_example_and_its_exit_codes_in_its_help():
             assert f"hookrelay {' '.join(path)}" in text, path
             assert command.get_short_help_str(), path
             found += 1
-    assert found == 23
+    assert found == 26
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -19,6 +19,7 @@ MASKS = [
     (re.compile(r'("(?:secret_hint|hint)": )"[^"]{4}"|((?:secret )?hint +)\S{4}'), "HINT"),
     (re.compile(r"(webhook-timestamp: )[0-9]+"), r"\1SECONDS"),
     (re.compile(r"\b[0-9.]+ ?(?:ms|KiB|MiB|s)\b"), "SIZE"),
+    (re.compile(r"\b[0-9,]+ (bytes|commits|rows)\b"), r"N \1"),
     (re.compile(r"http://\S+/dashboard/link/\S+"), "LINK"),
     (re.compile(r" +"), " "),  # columns are as wide as what stands in them
     (re.compile(r"[─━]+"), "-"),

@@ -134,3 +134,26 @@ def test_an_answer_that_breaks_off_is_unreachable(tmp_path: Path):
         with pytest.raises(Unreachable) as caught:
             client.call("GET", "/x")
         assert str(place) in str(caught.value)
+
+
+def test_a_file_comes_in_parts_and_one_that_ends_too_early_is_none(tmp_path):
+    whole = [b"HTTP/1.1 200 x\r\ncontent-length: 9\r\nhookrelay-commits: 7\r\n\r\nfirst", b"last"]
+    with serving(tmp_path / "a.sock", lambda request: whole) as asked, ApiClient(f"unix:{tmp_path}/a.sock") as client:
+        with client.download("POST", "/v1/backup") as (head, parts):
+            assert (head["hookrelay-commits"], b"".join(parts)) == ("7", b"firstlast")
+        assert asked[0].startswith(b"POST /v1/backup ")
+        whole.pop()
+        with pytest.raises(Unreachable), client.download("POST", "/v1/backup") as (_, parts):
+            list(parts)
+        whole[:] = [http(409, b'{"code":"conflict","detail":"one at a time"}')]
+        with pytest.raises(Problem, match="one at a time"), client.download("POST", "/v1/backup"):
+            pass
+
+
+def test_a_socket_that_is_not_there_is_told_from_one_that_does_not_answer(tmp_path):
+    with ApiClient(f"unix:{tmp_path}/none.sock") as client, pytest.raises(Unreachable) as absent:
+        client.call("GET", "/v1/status")
+    (tmp_path / "file").touch()
+    with ApiClient(f"unix:{tmp_path}/file/a.sock") as client, pytest.raises(Unreachable) as odd:
+        client.call("GET", "/v1/status")
+    assert (absent.value.is_absent, odd.value.is_absent) == (True, False)

@@ -450,3 +450,26 @@ async def test_a_store_answers_unless_a_batch_is_stuck(tmp_path):
         await made.change(lambda conn: None)
         assert await made.answers(0.02)
         made.close()
+
+
+async def test_a_turn_is_taken_between_two_batches_and_what_it_raises_is_its_caller_s_alone(store):
+    seen: list[bool] = []
+
+    def look(conn: apsw.Connection) -> str:
+        seen.append(conn.in_transaction)
+        return "seen"
+
+    def fail(conn: apsw.Connection) -> None:
+        raise KeyError("mine")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(store.write, events.insert, [entry(store)])
+            nursery.start_soon(store.turn, look)
+        with pytest.raises(KeyError, match="mine"):
+            await store.turn(fail)
+    assert seen == [False] * 20
+    assert await store.turn(look) == "seen"
+    store.close()
+    with pytest.raises(Refused, match="stopping"):
+        await store.turn(look)

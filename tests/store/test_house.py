@@ -91,7 +91,7 @@ async def test_an_idle_store_gives_its_log_back(tmp_path, monkeypatch):
 async def test_nobody_but_sqlite_opens_the_stores_files(tmp_path):
     """THREATS §5.3: closing any other descriptor of them drops SQLite's locks."""
     path = tmp_path / "h.db"
-    begun = [True]
+    begun = [False]
     seen: list[str] = []
 
     def note(event: str, args: tuple[object, ...]) -> None:
@@ -102,6 +102,7 @@ async def test_nobody_but_sqlite_opens_the_stores_files(tmp_path):
     try:
         for _ in range(2):
             made = Store(opened(path))
+            begun[0] = True  # the first time its file was made empty, before SQLite had it
             async with trio.open_nursery() as nursery:
                 await nursery.start(made.run)
                 await made.write(events.insert, [entry(made)])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from msgspec import Raw, structs
+from msgspec import UNSET, Raw, structs
 
 from hookrelay import __version__
 from hookrelay.model import Event, Ids, Refused
@@ -154,7 +154,8 @@ def whole(
     )
     tracer = call.parts.tracer
     shown = [_attempt(attempt, row, ids, event, webhook, tracer) for attempt in attempts]
-    return structs.replace(show(row, ids), payload=Raw(data), attempts=shown)
+    purged_at = UNSET if event_row.purged_ms is None else format_time(event_row.purged_ms)
+    return structs.replace(show(row, ids), payload=Raw(data), purged_at=purged_at, attempts=shown)
 
 
 def _fault(code: str | None, detail: str | None) -> models.Fault | None:

@@ -4,15 +4,18 @@ import msgspec
 from msgspec import UNSET, Raw, structs
 
 from hookrelay.ingest import Adapt
-from hookrelay.model import Ids, Refused, Submission
+from hookrelay.model import FieldError, Ids, Refused, Submission
+from hookrelay.rules.webhook import is_tenant
+from hookrelay.rules.wording import got, shown
 from hookrelay.store import history
+from hookrelay.store.purge import Purge
 from hookrelay.units import format_time
 from hookrelay.web import body
 from hookrelay.web.api import deliveries, models
 from hookrelay.web.api.webhooks import check_idempotency_key
 from hookrelay.web.call import Call
 from hookrelay.web.http import Answer, json_answer
-from hookrelay.web.query import listed
+from hookrelay.web.query import listed, read_moment
 
 DELIVERIES_SHOWN = 250
 LINES_MOST = 20_000
@@ -89,6 +92,45 @@ async def one(call: Call) -> Answer:
     return json_answer(structs.replace(show(row, ids), data=Raw(data), delivery_count=count, deliveries=found))
 
 
+async def purge(call: Call) -> Answer:
+    """POST: expunge the payloads of one event, or of a tenant's events"""
+    call.query().done()
+    values = await body.read_object(call.request)
+    errors: list[FieldError] = []
+    body.check_known(values, models.PurgeWish.__struct_fields__, errors)
+    id, tenant, before = (values.get(name) for name in ("id", "tenant", "before"))
+    dry_run = values.get("dry_run", False)
+    now_ms = call.now_ms()
+    before_ms = now_ms + 1
+    if id is not None and (tenant is not None or before is not None):
+        errors.append(FieldError("id", "names one event: leave tenant and before out, or id"))
+    elif id is None and tenant is None and call.tenant() is None:
+        errors.append(FieldError("tenant", 'is missing: a tenant such as "acme", or id for one event'))
+    if id is not None and not isinstance(id, str):
+        errors.append(FieldError("id", f"expected an event's id, got {got(id)}"))
+    if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+        what = shown(tenant) if isinstance(tenant, str) else got(tenant)
+        errors.append(FieldError("tenant", f"{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -"))
+    try:
+        if before is not None:
+            before_ms = min(before_ms, read_moment(str(before) if isinstance(before, str) else "", now_ms))
+    except ValueError:
+        errors.append(FieldError("before", 'a time such as "2026-02-26T10:00:00Z", or how long ago, such as "24h"'))
+    if not isinstance(dry_run, bool):
+        errors.append(FieldError("dry_run", f"expected true or false, got {got(dry_run)}"))
+    body.refuse(errors)
+    if id is not None:
+        event = await call.event_with(str(id))
+        wanted = Purge(tenant=event.tenant, event=event.seq, before_ms=before_ms)
+    else:
+        whose = call.allowed_tenant(tenant) or call.tenant()
+        wanted = Purge(tenant=str(whose), before_ms=before_ms)
+    if dry_run:
+        return json_answer(models.Purged(await call.parts.expunger.count(wanted), 0))
+    done = await call.parts.expunger.purge(wanted, str(id))
+    return json_answer(models.Purged(done.events, done.cancelled))
+
+
 async def types(call: Call) -> Answer:
     """GET: the catalogue of event types"""
     call.query().done()
@@ -116,4 +158,5 @@ def show(row: history.EventRow, ids: Ids) -> models.Event:
         ordering_key=row.ordering_key,
         test=bool(row.test),
         created_at=format_time(row.created_ms),
+        purged_at=UNSET if row.purged_ms is None else format_time(row.purged_ms),
     )

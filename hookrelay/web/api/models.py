@@ -76,6 +76,8 @@ class Delivery(Struct, kw_only=True):
     test: bool
     payload: Raw | UnsetType = UNSET
     """The event's `data`; only where one delivery is asked for."""
+    purged_at: str | UnsetType = UNSET
+    """Only where one delivery is asked for whose payload was purged, and what its receiver answered with it."""
     attempts: "list[Attempt] | UnsetType" = UNSET
     """Oldest first; only where one delivery is asked for."""
 
@@ -107,6 +109,8 @@ class Event(Struct, kw_only=True):
     ordering_key: str | None
     test: bool
     created_at: str
+    purged_at: str | UnsetType = UNSET
+    """Only where its payload was purged: `data` is null, and the keys are gone."""
     data: Raw | UnsetType = UNSET
     """Only where one event is asked for, and in the stream."""
     delivery_count: int | UnsetType = UNSET
@@ -158,6 +162,21 @@ class Replayed(Struct):
     count: int
 
 
+class Purged(Struct):
+    """How many events' payloads match, or are gone, and how many deliveries were cancelled for it."""
+
+    events: int
+    cancelled: int
+
+
+class Checked(Struct):
+    """How many rows of how many tables were read, and what was wrong with them."""
+
+    rows: int
+    tables: int
+    faults: list[str]
+
+
 class Accepted(Struct):
     """An event that is on disk."""
 
@@ -191,6 +210,15 @@ class ReplayWish(Struct, forbid_unknown_fields=True):
     until: str | None = None
     status: list[Literal["failed", "cancelled", "succeeded"]] = msgspec.field(default_factory=lambda: ["failed"])
     type: str | None = None
+    dry_run: bool = False
+
+
+class PurgeWish(Struct, forbid_unknown_fields=True):
+    """Whose payloads are to go: those of the event `id`, or of all events of `tenant` accepted before a time."""
+
+    id: str | None = None
+    tenant: str | None = None
+    before: str | None = None
     dry_run: bool = False
 
 

@@ -180,6 +180,14 @@ OPERATIONS: tuple[Operation, ...] = (
         media="text/event-stream", problems=(429,),
     ),
     Operation(
+        path="/v1/events/purge", method="post", name="purgeEvents", tag="Events", summary="Expunge payloads",
+        description="Of the event `id`, or of all events of a tenant: their data and keys, and what receivers answered."
+        " What waits of them is cancelled first, and attempts in flight are waited for. The history stays, with"
+        " `purged_at`; answered when the bytes are in no file of the store. With `dry_run` nothing happens but"
+        " counting. Takes the role admin.",
+        body="PurgeWish", answer="Purged", problems=(404,),
+    ),
+    Operation(
         path="/v1/event-types", method="get", name="listEventTypes", tag="Events", summary="List the event types",
         answer="EventType[]",
     ),
@@ -214,6 +222,18 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         path="/v1/status", method="get", name="getStatus", tag="Operation", summary="Show how the daemon does",
         description="Takes an administrator of all tenants.", answer="Status",
+    ),
+    Operation(
+        path="/v1/backup", method="post", name="backUp", tag="Operation", summary="Copy the store",
+        description="All that is committed, as one file that is whole and verified; deliveries go on meanwhile. The"
+        " answer begins when the copy is made. Takes an administrator of all tenants.",
+        body="NoWish", answer="File", media="application/vnd.sqlite3", problems=(409, 500),
+    ),
+    Operation(
+        path="/v1/check", method="post", name="checkStore", tag="Operation", summary="Read all of the store",
+        description="Every row, and whether every index finds it, in small steps; `faults` is empty where all is well."
+        " Takes an administrator of all tenants.",
+        body="NoWish", answer="Checked", problems=(409,),
     ),
     Operation(
         path="/-/reload", method="post", name="reload", tag="Operation", summary="Read the files again",
@@ -311,6 +331,8 @@ def _answer(name: str) -> dict[str, Any]:
         return {"type": "array", "items": _reference(name[:-2])}
     if name in ("Text", "Stream"):
         return {"type": "string"}
+    if name == "File":
+        return {"type": "string", "format": "binary"}
     return _reference(name)
 
 
@@ -379,6 +401,9 @@ def _schemas() -> dict[str, Any]:
         models.RotateWish,
         models.ReplayWish,
         models.Replayed,
+        models.PurgeWish,
+        models.Purged,
+        models.Checked,
         models.Accepted,
     )
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -403,6 +428,8 @@ def _schemas() -> dict[str, Any]:
     schemas["ReplayWish"]["properties"]["status"] |= {"minItems": 1}
     for wish in ("ReplayWish", "TrialWish"):
         schemas[wish]["properties"]["type"] |= {name: told for name, told in _TYPE.items() if name != "type"}
+    schemas["PurgeWish"]["properties"]["before"] |= {"examples": ["24h"]}
+    schemas["PurgeWish"]["properties"]["tenant"] |= {"examples": ["acme"]}
     schemas["RotateWish"]["properties"]["secret"] |= _SECRET
     schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"], "pattern": f"^{_DURATION}$"}
     schemas["KeyWish"]["properties"]["tenant"] |= {
@@ -426,6 +453,13 @@ def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _WRITTEN: dict[str, Any] = {
+    "NoWish": {
+        "title": "NoWish",
+        "description": "Nothing is asked for: an empty object.",
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    },
     "Submission": {
         "title": "Submission",
         "description": "One event.",
@@ -508,6 +542,7 @@ _WRITTEN: dict[str, Any] = {
             "deliveries": {"type": "object", "additionalProperties": {"type": "integer"}},
             "attempts": {"type": "object", "additionalProperties": {"type": "integer"}},
             "store": {"type": "object"},
+            "runtime": {"type": "object"},
             "reload": {"type": "object"},
             "disabled": {"type": "array", "items": {"type": "object"}},
             "behind": {"type": "array", "items": {"type": "object"}},

@@ -1,5 +1,8 @@
 """`/v1/status`, `/-/reload`, `/metrics` and health: what operators ask."""
 
+import platform
+import resource
+
 import trio
 
 from hookrelay import __version__
@@ -11,7 +14,7 @@ from hookrelay.web.http import Answer, json_answer
 async def status(call: Call) -> Answer:
     """GET: how the daemon does, on one page"""
     call.query().done()
-    _check_operator(call)
+    check_operator(call)
     metrics = call.parts.metrics
     return json_answer(
         {
@@ -22,6 +25,12 @@ async def status(call: Call) -> Answer:
             "events": dict(metrics.events),
             "deliveries": dict(metrics.deliveries),
             "attempts": dict(metrics.attempts),
+            "runtime": {
+                "python": platform.python_version(),
+                "sqlite": metrics.build.get("sqlite"),
+                "open_files_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                "max_connections": call.parts.config().delivery.max_connections,
+            },
         }
     )
 
@@ -31,7 +40,7 @@ async def reload(call: Call) -> Answer:
     query = call.query("dry_run")
     is_dry = query.word("dry_run", ("true", "false")) == "true"
     query.done()
-    _check_operator(call)
+    check_operator(call)
     changes = None
     if is_dry:
         mistakes, changes = await call.parts.preview()
@@ -54,7 +63,8 @@ def plain(text: str, status: int = 200) -> Answer:
     return Answer(text.encode(), status=status, media_type="text/plain; charset=utf-8")
 
 
-def _check_operator(call: Call) -> None:
+def check_operator(call: Call) -> None:
+    """Refused for whoever is not an administrator of all tenants."""
     if call.caller.tenant is not None:
         raise Refused("forbidden", 'this takes a key with the role admin for all tenants ("*")')
 

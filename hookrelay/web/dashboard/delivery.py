@@ -167,7 +167,7 @@ async def _changing(
         "hidden": len(delivery.attempts) - len(shown),
         "last": last,
         "schedule": None if webhook is None else len(webhook.delays),
-        "can_retry": visit.can_manage and webhook is not None and not row.test,
+        "can_retry": visit.can_manage and webhook is not None and not row.test and event.purged_ms is None,
         "can_cancel": visit.can_manage and row.state == "pending",
         "why_held": "" if webhook is None else reasons.STATES[webhook.status].lower(),
     }
