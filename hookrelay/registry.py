@@ -165,7 +165,7 @@ class Registry:
 
     async def run(self) -> None:
         """End what waits for removed webhooks, those of earlier daemons first. Never returns."""
-        for seq in await self._store.read(webhooks.removed_with_work):
+        for seq in await self._store.read(webhooks.removed_with_work, keep=True):
             self._to_cancel.send_nowait(seq)
         async with trio.open_nursery() as nursery:
             async for seq in self._removed:

@@ -10,6 +10,7 @@ import structlog
 import trio
 from builders import event, wall
 
+from hookrelay.clock import NeverBack
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.feed import Feed
@@ -293,6 +294,7 @@ async def relaying(
             metrics=metrics,
             log=log,
             wall=clock,
+            due=NeverBack(clock),
             announce=lambda type, data: announced.append((type, data)),
             feed=Feed(),
             tally=Tally(store, lambda seq: None, clock),

@@ -13,7 +13,8 @@ from hookrelay.model import ConfigError
 @click.command()
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),  # a folder is told as any bad file is: exit code 78
+    metavar="FILE",
     default=None,
     help="The configuration file; /etc/hookrelay/hookrelay.toml where there is one.",
 )

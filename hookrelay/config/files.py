@@ -15,6 +15,8 @@ from hookrelay.rules.wording import shown
 
 Tell = Callable[[ConfigMistake], None]
 
+_NULL = (1, 3)
+"""The device `/dev/null`: an empty file. Others may be without end, or wait."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -84,8 +86,9 @@ def read(path: Path, limit: int) -> bytes:
     """At most `limit` bytes of a file. OSError where there is none, or where reading might wait for ever."""
     # a pipe without a writer would block: opened so, it does not, and is refused below
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
-        if kind not in (stat.S_IFREG, stat.S_IFCHR):
+        found = os.fstat(file.fileno())
+        is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(*_NULL)
+        if not stat.S_ISREG(found.st_mode) and not is_null:
             raise OSError("not a file")
         return file.read(limit)
 

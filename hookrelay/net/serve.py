@@ -57,15 +57,16 @@ async def serve(
     stopping: trio.Event,
     limits: Limits = DEFAULTS,
     on_error: Callable[[BaseException], None],
+    on_trouble: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `stopping` is set, then for `grace_s` more at most. Owns `listeners`.
 
     At the stop idle connections are closed, and every answer says `Connection: close`. What the application raises
-    goes to `on_error`, as does the first of a row of failures to accept; the server goes on. Cancelled, it ends at
-    once: nothing in it is shielded.
+    goes to `on_error`, and `on_trouble` is told of the first of a row of failures to accept; the server goes on.
+    Cancelled, it ends at once: nothing in it is shielded.
     """
-    server = _Server(app, stopping, limits, on_error)
+    server = _Server(app, stopping, limits, on_error, on_trouble)
     try:
         async with trio.open_nursery() as clients:
             async with trio.open_nursery() as doors:
@@ -100,12 +101,18 @@ class _Server:
     """What all connections share."""
 
     def __init__(
-        self, app: App, stopping: trio.Event, limits: Limits, on_error: Callable[[BaseException], None]
+        self,
+        app: App,
+        stopping: trio.Event,
+        limits: Limits,
+        on_error: Callable[[BaseException], None],
+        on_trouble: Callable[[], None],
     ) -> None:
         self.app = app
         self.stopping = stopping
         self.limits = limits
         self.on_error = on_error
+        self._on_trouble = on_trouble
         self.body_bytes = 0
         self._connections: set[_Connection] = set()
         self._has_come = trio.Event()
@@ -121,9 +128,9 @@ class _Server:
                     sock, address = listener.take()
                 except (BlockingIOError, ConnectionAbortedError):
                     break
-                except OSError as error:
+                except (OSError, MemoryError):
                     if not is_in_trouble:
-                        self.on_error(error)
+                        self._on_trouble()
                     is_in_trouble = True
                     self._evict(_Phase.WAITING)
                     # the listener stays readable: without a pause this would spin

@@ -53,6 +53,15 @@ def test_json_is_one_object_a_line_with_level_time_event_and_ids():
     }
 
 
+def test_a_log_that_cannot_be_written_costs_its_line_and_nothing_else():
+    out = open("/dev/full", "w", buffering=1)  # noqa: SIM115 -- closing it fails as every write does
+    log = configure("info", "json", out)
+    for _ in range(3):
+        log.info("ready", detail="x" * 10_000)
+    with suppress(OSError):
+        out.close()
+
+
 def test_an_exception_is_one_line_with_its_traceback_in_json():
     out = io.StringIO()
     log = configure("info", "json", out)
