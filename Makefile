@@ -20,8 +20,8 @@ demo: venv ## watch events being delivered: no configuration, no network
 # Many tests wait for processes that they start: a few more than there are processors.
 TEST_WORKERS ?= 3
 test: dev tests/node/node_modules/.package-lock.json ## run all tests; PYTEST_ARGS="-k lane" for some
-	@scripts/setup chromium curl groff nc php prometheus promtool systemd-analyze systemd-socket-activate
-	@scripts/setup libpython lintian mmdebstrap strip systemd-nspawn
+	@scripts/setup chromium curl faketime groff nc php prometheus promtool systemd-analyze systemd-socket-activate \
+		libpython lintian mmdebstrap strip systemd-nspawn
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
 		$(PYTEST_ARGS)
 

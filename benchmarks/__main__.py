@@ -3,7 +3,10 @@
 import sys
 from importlib import import_module
 
-QUESTIONS = ("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard", "retention", "backup")
+QUESTIONS = (
+    *("throughput", "latency", "backlog", "isolation", "open", "api", "dashboard", "retention"),
+    *("backup", "daemon"),
+)
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ import trio
 
 from hookrelay.model import Refused
 from hookrelay.store import backup
-from hookrelay.store.db import FREE_AT_LEAST, Store
+from hookrelay.store.db import Store
 from hookrelay.store.files import StoreDamaged, StoreUnusable
+from hookrelay.store.space import FREE_AT_LEAST
 from hookrelay.telemetry.logs import Logger
 
 STEP_S = 0.003

@@ -17,6 +17,7 @@ import trio
 
 from hookrelay import __version__, tracing
 from hookrelay.checkup import Checkup
+from hookrelay.clock import NeverBack
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
 from hookrelay.config.load import load
 from hookrelay.config.settings import Config, Loaded, Unix
@@ -120,6 +121,7 @@ class Daemon:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.freeze()  # what was imported stays: no collection need look at it again
         gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
         _raise_descriptor_limit()
         settings = self._config.store
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -190,6 +192,7 @@ class Daemon:
             metrics=self._metrics,
             log=self._log,
             wall=time.time,
+            due=NeverBack(time.time),
             announce=lambda type, data: self._ingest.announce(type, data),
             feed=self._feed,
             tally=self._tally,
@@ -282,6 +285,7 @@ class Daemon:
                 room=self._ingest.room,
                 stopping=self._stopping,
                 limits=lambda: lines.Limits(line=self._ingest.limits.max_size),
+                on_trouble=lambda: self._count_fault("accept"),
             )
         )
         listeners = list(handed_in.api)
@@ -321,7 +325,16 @@ class Daemon:
         dashboard = Dashboard(parts, ROUTES)
         doors.start_soon(dashboard.run, self._stopping)
         app = build(parts, dashboard)
-        await doors.start(partial(serve.serve, app, listeners, stopping=self._stopping, on_error=self._app_failed))
+        await doors.start(
+            partial(
+                serve.serve,
+                app,
+                listeners,
+                stopping=self._stopping,
+                on_error=self._app_failed,
+                on_trouble=lambda: self._count_fault("accept"),
+            )
+        )
 
     # --- what the API asks of all of it -------------------------------------------------------------------------
 
@@ -444,7 +457,7 @@ class Daemon:
     async def preview(self) -> tuple[list[tuple[str, str]], list[Change]]:
         """What `reload` would say and change just now. Nothing is changed."""
         try:
-            loaded = await trio.to_thread.run_sync(self._reread)
+            loaded = await self._read_files()
         except ConfigError as error:
             return [_place_and_detail(mistake) for mistake in error.mistakes], []
         in_force = [each for each in self._registry.catalog.by_seq.values() if each.source.startswith("file:")]
@@ -452,10 +465,10 @@ class Daemon:
 
     async def _reload(self) -> list[tuple[str, str]]:
         try:
-            loaded = await trio.to_thread.run_sync(self._reread)
+            loaded = await self._read_files()
             if self._has_emptied_file(loaded):
                 await trio.sleep(SAVING_S)
-                loaded = await trio.to_thread.run_sync(self._reread)
+                loaded = await self._read_files()
         except ConfigError as error:
             for mistake in error.mistakes:
                 self._log.error("config_mistake", mistake=str(mistake))
@@ -484,6 +497,23 @@ class Daemon:
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
         return []
+
+    async def _read_files(self) -> Loaded:
+        """In a thread. ConfigError also where this host can start none."""
+        has_begun = False
+
+        def reread() -> Loaded:
+            nonlocal has_begun
+            has_begun = True
+            return self._reread()
+
+        try:
+            return await trio.to_thread.run_sync(reread)
+        except (RuntimeError, MemoryError) as error:
+            if has_begun and isinstance(error, RuntimeError):
+                raise
+            wrong = "cannot be read now (no thread or no memory): try again when this host has some"
+            raise ConfigError([ConfigMistake("the files", None, "", wrong)]) from error
 
     def _has_emptied_file(self, loaded: Loaded) -> bool:
         """Whether a file that gave webhooks gives none now: it may be on its way to disk, and would cost them all."""

@@ -49,6 +49,8 @@ class Outside(Struct, frozen=True):
     log: Logger
     wall: Callable[[], float]
     """Unix seconds; may jump."""
+    due: Callable[[], float]
+    """Unix seconds by which it is written and asked when something is due (`clock.NeverBack`)."""
     announce: Announce
     feed: Feed
     """Who watches deliveries."""
@@ -79,13 +81,16 @@ class Deliverer:
 
     async def attempt(self, event: Event, number: int, poster: Posts, scope: trio.CancelScope) -> Outcome:
         """Post attempt `number` of the event, as `deliver`; what comes of it is the caller's alone."""
-        text = body(event)
         now = self._outside.wall()
         started_ms = int(now * 1000)
-        tracer = self._outside.tracer
-        trace = event.traceparent if tracer is None else tracer.header(event, self.webhook, number, started_ms)
-        head = self._envelope.head(event, text, number, int(now), trace)
-        return await poster.post(head + text, started_ms, scope)
+        try:
+            text = body(event)
+            tracer = self._outside.tracer
+            trace = event.traceparent if tracer is None else tracer.header(event, self.webhook, number, started_ms)
+            head = self._envelope.head(event, text, number, int(now), trace)
+            return await poster.post(head + text, started_ms, scope)
+        except MemoryError:
+            return Outcome(started_ms, 0.0, "local_fault", "no memory (this host's limit, not the receiver's fault)")
 
     def record(
         self,
@@ -138,8 +143,9 @@ class Deliverer:
     ) -> tuple[Verdict, queue.Standing | None]:
         before, now_s = self.health, trio.current_time()
         webhook = self.webhook
+        due_now_ms = int(self._outside.due() * 1000)
         if not self.is_current:
-            return judge(outcome, delivery.strikes, webhook.delays, now_ms, self._outside.roll()), None
+            return judge(outcome, delivery.strikes, webhook.delays, due_now_ms, self._outside.roll()), None
         self.health = health = after(
             before,
             outcome,
@@ -151,15 +157,17 @@ class Deliverer:
             retry_after_s=None if outcome.error is None else retry_after_s(outcome.response_head, now_ms / 1000),
             is_counted=not (delivery.by_hand or delivery.event.test),
         )
-        held_until_ms = now_ms + round((health.held_until_s - now_s) * 1000) if health.held_until_s > now_s else None
-        verdict = judge(outcome, delivery.strikes, webhook.delays, now_ms, self._outside.roll(), held_until_ms or 0)
+        held_ms = round(max(0.0, health.held_until_s - now_s) * 1000)
+        verdict = judge(
+            outcome, delivery.strikes, webhook.delays, due_now_ms, self._outside.roll(), due_now_ms + held_ms
+        )
         standing = None
         if (health.failures, health.held_until_s) != (before.failures, before.held_until_s):
             since_s = health.failing_since_s
             standing = queue.Standing(
                 health.failures,
                 None if since_s is None else now_ms - round((now_s - since_s) * 1000),
-                held_until_ms,
+                now_ms + held_ms if held_ms else None,
                 health.disabled if before.disabled is None else None,
             )
         return verdict, standing

@@ -73,7 +73,7 @@ class Dispatcher:
             now_ms = int(self._wall() * 1000)
             self._last_sent_s = trio.current_time() - max(0, now_ms - last_written_ms) / 1000
         for seq, standing in standings.items():
-            self._pace(seq).health = self._health(standing)
+            self._pace(seq).health = self._health(standing, last_written_ms)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for webhook, pending, next_due_ms in backlogs:
@@ -119,7 +119,7 @@ class Dispatcher:
         before, self._webhooks = self._webhooks, {webhook.seq: webhook for webhook in webhooks}
         for seq, webhook in before.items():
             now = self._webhooks.get(seq)
-            if now != webhook:
+            if now is not webhook and now != webhook:
                 self._change(webhook, now, is_same_receiver=False)
         for seq in [seq for seq in self._held if seq not in self._lanes]:
             self._release(seq)
@@ -348,12 +348,16 @@ class Dispatcher:
             and not (pace.is_proven or pace.visitors or pace.waiting)
         )
 
-    def _health(self, standing: queue.Standing) -> Health:
-        """What the store says, on the loop's clock. A time of failure does not begin in the future, nor a hold now."""
+    def _health(self, standing: queue.Standing, last_written_ms: int | None) -> Health:
+        """What the store says, on the loop's clock. A time of failure does not begin in the future, nor a hold now.
+
+        While no daemon ran nothing failed, and a clock may have been set.
+        """
         now_ms, now_s = int(self._wall() * 1000), trio.current_time()
         since_s = held_s = None
         if standing.failing_since_ms is not None:
-            since_s = now_s - max(0, now_ms - standing.failing_since_ms) / 1000
+            until_ms = now_ms if last_written_ms is None else min(now_ms, last_written_ms)
+            since_s = now_s - max(0, until_ms - standing.failing_since_ms) / 1000
         if standing.held_until_ms is not None and standing.held_until_ms > now_ms:
             held_s = now_s + min((standing.held_until_ms - now_ms) / 1000, LONGEST_HOLD_S)
         health = Health(failures=standing.failures, failing_since_s=since_s)

@@ -14,6 +14,7 @@ import msgspec
 import trio
 from msgspec import structs
 
+from hookrelay.clock import NeverAhead
 from hookrelay.model import (
     FieldError,
     LiveSecret,
@@ -77,6 +78,7 @@ class Editor:
         self._seal = seal
         self._log = log
         self._wall = wall
+        self._never_ahead = NeverAhead(wall)
         self._defaults = defaults
         self._policy = policy
         self._locks: dict[tuple[str, int], trio.Lock] = {}
@@ -311,13 +313,17 @@ class Editor:
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
 
+    def _ended_ms(self) -> int:
+        """What was to end until then has ended: a clock that is set ahead takes no secret away before its time."""
+        return int(self._never_ahead() * 1000)
+
     # --- the end of secrets -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Let secrets sign no longer than their overlap. Never returns."""
         while True:
             self._rotated = trio.Event()
-            now_ms = self._now_ms()
+            now_ms = self._ended_ms()
             wait_s = LOOK_S
             for made in list(self._registry.made.values()):
                 if len(made.secrets) > 1:
@@ -331,7 +337,7 @@ class Editor:
 
     async def _end_secrets(self, seq: int) -> None:
         async with self._alone("webhook", seq):
-            made, now_ms = self._registry.made.get(seq), self._now_ms()
+            made, now_ms = self._registry.made.get(seq), self._ended_ms()
             if made is None:
                 return
             live = tuple(each for each in made.secrets if each.until_ms is None or each.until_ms > now_ms)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import trio
 
+from hookrelay.clock import NeverAhead
 from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Refused, Submission, Webhook
 from hookrelay.rules.match import Catalog
@@ -65,6 +66,7 @@ class Ingest:
         self._tracer = tracer
         self._unstored = 0
         self._drained = trio.Event()
+        self._never_ahead = NeverAhead(wall)
         self._now_ms = 0
         self._now_text = ""
 
@@ -163,7 +165,7 @@ class Ingest:
                 submission.idempotency_key,
                 event_type,
                 submission.data,
-                now_ms - int(self.limits.window_s * 1000),
+                int((self._never_ahead() - self.limits.window_s) * 1000),
             )
         return events.Entry(event, key, webhooks, first, _chains(wanting, submission))
 

@@ -6,6 +6,7 @@ enough of them they stay in the store, from where it takes them in pages. What i
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ class Lane:
         self._pace = pace
         self._store = shared.outside.store
         self._metrics = shared.outside.metrics
-        self._wall = shared.outside.wall
+        self._due = shared.outside.due
         self._deliverer = Deliverer(webhook, shared.outside, pace.health)
         self._rate: Rate | None = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
         self.pending = 0
@@ -178,7 +179,7 @@ class Lane:
 
     def why_waiting(self) -> Wait | None:
         """What keeps the next delivery from starting; None where nothing does."""
-        now_ms = int(self._wall() * 1000)
+        now_ms = self._now_ms()
         closed = gate(self._pace.health, self._rate, self._pace.bucket_s, trio.current_time())
         in_flight = self._flying + self._pace.visitors
         move = next_move(len(self._shelf), in_flight, self._limit, self._shelf.next_due_ms(), now_ms, closed)
@@ -206,13 +207,13 @@ class Lane:
     async def _bring_in(self) -> None:
         while not self.is_stopping and (self.pending or self._workers):
             self._bell = trio.Event()
-            now_ms = int(self._wall() * 1000)
+            now_ms = self._now_ms()
             if self._shelf.wants_page(now_ms, self._limit, self._shared.lanes):
                 await self._read_page(now_ms)
                 continue
-            next_ms = self._shelf.next_due_ms()
-            if next_ms is not None and BLOCKED_MS > next_ms > now_ms + longest_ms(self.webhook.delays):
-                await self._pull_in(now_ms)
+            for next_ms, is_retry in ((self._shelf.next_first_ms, False), (self._shelf.next_retry_ms, True)):
+                if next_ms is not None and BLOCKED_MS > next_ms > self._latest_ms(now_ms, is_retry=is_retry):
+                    await self._pull_in(self._latest_ms(now_ms, is_retry=is_retry), is_retry=is_retry)
             with trio.move_on_at(self._wakes_at(now_ms)):
                 await self._bell.wait()
             if self._store.trouble is None:
@@ -236,7 +237,8 @@ class Lane:
         self._is_reading = True
         shelf.next_first_ms = shelf.next_retry_ms = None
         taken, retries = list(shelf.taken), max(0, shelf.page - len(shelf.retries))
-        page = await self._store.read(queue.due, self._store.ids, self.webhook.seq, now_ms, taken, shelf.page, retries)
+        store, seq = self._store, self.webhook.seq
+        page = await store.read(queue.due, store.ids, seq, now_ms, taken, shelf.page, retries, keep=True)
         self._is_reading = False
         for delivery in page.deliveries:
             if delivery.seq not in self._dropped:
@@ -249,11 +251,19 @@ class Lane:
         if shelf.next_due_ms() is None:
             self.pending = len(shelf.taken)  # what was cancelled in the store is waited for no more
 
-    async def _pull_in(self, now_ms: int) -> None:
-        """No verdict waits that long: the clock was ahead when it was made, or has been set back since."""
-        latest_ms = now_ms + longest_ms(self.webhook.delays)
-        await self._store.change(queue.pull_in, self.webhook.seq, latest_ms, keep=True)
-        self.expect(0, latest_ms)
+    def _now_ms(self) -> int:
+        """The present, as due times are written."""
+        return int(self._due() * 1000)
+
+    def _latest_ms(self, now_ms: int, *, is_retry: bool) -> int:
+        """Nothing is due later: where something is, the clock was ahead when it was written, by another daemon."""
+        held_s = self._pace.health.held_until_s - trio.current_time()
+        delays = self.webhook.delays if is_retry else ()
+        return now_ms + max(longest_ms(delays), ceil(max(0.0, held_s) * 1000))
+
+    async def _pull_in(self, latest_ms: int, *, is_retry: bool) -> None:
+        await self._store.change(partial(queue.pull_in, is_retry=is_retry), self.webhook.seq, latest_ms, keep=True)
+        self._expect(latest_ms, is_retry=is_retry)
 
     def _expect(self, due_ms: int, *, is_retry: bool) -> None:
         if self._shelf.expect(due_ms, is_retry=is_retry):
@@ -385,7 +395,7 @@ class Lane:
 
     def _has_first_in_store(self) -> bool:
         next_ms = self._shelf.next_first_ms
-        return next_ms is not None and next_ms <= int(self._wall() * 1000)
+        return next_ms is not None and next_ms <= self._now_ms()
 
     def _gate(self) -> Wait | None:
         now_s = trio.current_time()
@@ -448,6 +458,8 @@ class Lane:
         if self._called_off and delivery.seq in self._called_off:
             self._called_off.discard(delivery.seq)
             self.pending -= 1
+        elif isinstance(answer, list) and answer[0] == queue.CALLED_OFF:
+            pass  # it is about to be dropped, and counted then
         elif verdict.state == "pending" and verdict.due_ms is not None:
             self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
         else:

@@ -15,6 +15,7 @@ from hookrelay.model import Event, Refused, Webhook
 from hookrelay.registry import Registry
 from hookrelay.store import history, redeliver
 from hookrelay.store.db import Store
+from hookrelay.store.trouble import refusal
 from hookrelay.units import format_time
 
 STEP = 500
@@ -54,9 +55,11 @@ class Redeliverer:
     async def test(self, webhook: Webhook, type: str, data: bytes) -> int:
         """Send a test event: one attempt now, within all limits, whatever becomes of it. The delivery's number.
 
-        `data` is JSON text. Refused where the limits leave no room for it.
+        `data` is JSON text. Refused where the limits leave no room for it, or the store is in trouble.
         """
         outside = self._outside()
+        if self._store.trouble is not None:
+            raise refusal(self._store.trouble)  # what comes of the attempt could not be recorded
         async with self._dispatcher.visit(webhook, WITHIN_S) as poster:
             event_seq, seq = self._store.take_numbers(1)
             now_ms = self._now_ms()

@@ -5,7 +5,7 @@ customers' wishes are checked and written down is `editor`'s.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ CANCEL_STEP = 500
 class Prepared(NamedTuple):
     """The files' webhooks, on disk and not in force yet."""
 
-    webhooks: list[Webhook]
+    catalog: Catalog
     removed: list[int]
 
 
@@ -62,7 +62,7 @@ class Registry:
         self._defaults = defaults
         self._ingest: Ingest
         self._dispatcher: Dispatcher
-        self._disabled_meanwhile: dict[int, Webhook] = {}
+        self._changed_meanwhile: dict[int, Webhook] = {}
         self._to_cancel, self._removed = trio.open_memory_channel[int](math.inf)
 
     def attach(self, ingest: Ingest, dispatcher: Dispatcher) -> None:
@@ -76,34 +76,29 @@ class Registry:
 
         Refused where the disk does not take it.
         """
-        self._disabled_meanwhile.clear()
-        declared = [webhooks.Declared(w.id, w.tenant, w.source, w.status, definition(w)) for w in said]
-        known, removed = await self._store.change(webhooks.declare, declared, self._now_ms())
-        in_force = [
-            structs.replace(
-                webhook,
-                seq=row.seq,
-                status=row.status,
-                disabled_reason=row.disabled_reason,
-                created_ms=row.created_ms,
-                updated_ms=row.updated_ms,
-            )
-            for webhook, row in zip(said, known, strict=True)
-        ]
-        for webhook in in_force:
+        # ten thousand webhooks take a while: in a thread, for what can be done there, and not in the writer's
+        news = await self._store.read(_find_news, said)
+        self._changed_meanwhile.clear()
+        await self._store.change(webhooks.declare, news, self._now_ms())
+        catalog = await self._store.read(_catalog, said, self.catalog.by_seq)
+        for webhook in catalog.by_seq.values():
             before = self.catalog.by_seq.get(webhook.seq)
             if webhook.held == "discard" and webhook.status == "active" and before and before.status != "active":
                 await self.discard(webhook.seq)
-        return Prepared(in_force, removed)
+        return Prepared(catalog, news.removed)
 
     def put_in_force(self, prepared: Prepared) -> None:
         """From now on these are the files' webhooks, and those of the API obey the defaults of now."""
-        catalog = Catalog([*prepared.webhooks, *(self._resolve(made) for made in self.made.values())])
-        for seq, webhook in self._disabled_meanwhile.items():
-            # disabled by an answer that came after the row was read: as the store has it by now
-            if (known := catalog.by_seq.get(seq)) is not None and known.status == "active":
-                reason = webhook.disabled_reason
-                catalog.put(structs.replace(known, status="disabled", disabled_reason=reason))
+        catalog = prepared.catalog
+        for made in self.made.values():
+            catalog.put(self._resolve(made))
+        for seq, webhook in self._changed_meanwhile.items():
+            # disabled by an answer, or active again, after the row was read: as the store has it by now
+            known = catalog.by_seq.get(seq)
+            if known is not None and {known.status, webhook.status} == {"active", "disabled"}:
+                updated_ms = max(known.updated_ms, webhook.updated_ms)
+                status, reason = webhook.status, webhook.disabled_reason
+                catalog.put(structs.replace(known, status=status, disabled_reason=reason, updated_ms=updated_ms))
         self.catalog = self._ingest.catalog = catalog
         self._dispatcher.replace_webhooks(catalog.by_seq.values())
         for seq in prepared.removed:
@@ -111,7 +106,7 @@ class Registry:
 
     def show_disabled(self, webhook: Webhook) -> None:
         """An answer has disabled this webhook; the dispatcher knows already."""
-        self._disabled_meanwhile[webhook.seq] = webhook
+        self._changed_meanwhile[webhook.seq] = webhook
         self.catalog.put(webhook)
 
     # --- webhooks of the API ------------------------------------------------------------------------------------
@@ -133,7 +128,7 @@ class Registry:
         webhook = structs.replace(self._resolve(made), updated_ms=now_ms)
         if status is not None:
             webhook = structs.replace(webhook, status=status, disabled_reason=None)
-            self._disabled_meanwhile.pop(made.seq, None)
+            self._changed_meanwhile.pop(made.seq, None)
         self.catalog.put(webhook)
         self._dispatcher.put_webhook(webhook, is_same_receiver=not is_new_said)
         return webhook
@@ -141,7 +136,7 @@ class Registry:
     def activate(self, seq: int, now_ms: int) -> Webhook:
         """A file's webhook that was disabled takes deliveries again."""
         webhook = structs.replace(self.catalog.by_seq[seq], status="active", disabled_reason=None, updated_ms=now_ms)
-        self._disabled_meanwhile.pop(seq, None)
+        self._changed_meanwhile[seq] = webhook
         self.catalog.put(webhook)
         self._dispatcher.put_webhook(webhook)
         return webhook
@@ -170,7 +165,7 @@ class Registry:
 
     async def run(self) -> None:
         """End what waits for removed webhooks, those of earlier daemons first. Never returns."""
-        for seq in await self._store.read(webhooks.removed_with_work):
+        for seq in await self._store.read(webhooks.removed_with_work, keep=True):
             self._to_cancel.send_nowait(seq)
         async with trio.open_nursery() as nursery:
             async for seq in self._removed:
@@ -197,6 +192,33 @@ class Registry:
 
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
+
+
+def _find_news(conn: Any, said: Sequence[Webhook]) -> webhooks.News:
+    """A job of the store's: what is not on disk as it is said."""
+    return webhooks.find_news(
+        conn,
+        [webhooks.Declared(w.id, w.tenant, w.source, w.status, webhooks.text_of(definition(w))) for w in said],
+    )
+
+
+def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) -> Catalog:
+    """A job of the store's: the files' webhooks as they stand. One that is as it was `before` is the same object."""
+    known = webhooks.known(conn)
+    in_force = []
+    for webhook in said:
+        row = known[webhook.id]
+        now = structs.replace(
+            webhook,
+            seq=row.seq,
+            status=row.status,
+            disabled_reason=row.disabled_reason,
+            created_ms=row.created_ms,
+            updated_ms=row.updated_ms,
+        )
+        was = before.get(row.seq)
+        in_force.append(now if was is None or was != now else was)
+    return Catalog(in_force)
 
 
 def definition(webhook: Webhook) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from itertools import islice
 
 import trio
 
+from hookrelay.clock import NeverAhead
 from hookrelay.rules.tally import NOTHING, OURS, Totals, counter, outcome_of, scope_of_tenant, totals
 from hookrelay.store import tally
 from hookrelay.store.db import Store
@@ -38,6 +39,7 @@ class Tally:
         self._store = store
         self._tenant_of = tenant_of
         self._wall = wall
+        self._never_ahead = NeverAhead(wall)
         self._now: Counted = {}
         self._since = self._period()
         self._past: list[tuple[int, Counted]] = []
@@ -172,7 +174,7 @@ class Tally:
             await self._store.change(tally.note_failures, failures[at : at + STEP], keep=True)
         if has_news:
             for size, kept_s in KEPT_S.items():
-                await self._store.change(tally.prune, size, int(self._wall()) - kept_s, PRUNED, keep=True)
+                await self._store.change(tally.prune, size, int(self._never_ahead()) - kept_s, PRUNED, keep=True)
 
     def _rows(self, since: int, counted: Counted, webhooks: Sequence[int]) -> Iterator[tuple[int, int, int, int, int]]:
         wider: Counted = {}

@@ -1,7 +1,7 @@
 """Keeping the store small while the daemon runs: by age and by size, in small steps between which others write.
 
-Only what has ended is removed; what waits stays, however old it is. Time is taken from a clock that cannot jump: a wall
-clock that is set years ahead expires nothing (THREATS §4).
+Only what has ended is removed; what waits stays, however old it is. A wall clock that is set, by years and either way,
+expires nothing (THREATS §4).
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import trio
 from msgspec import Struct
 
+from hookrelay.clock import NeverAhead
 from hookrelay.store import prune
 from hookrelay.store.db import Store
 from hookrelay.store.prune import Step
@@ -86,20 +87,19 @@ class Upkeep:
         self._store = store
         self._log = log
         self._limits = limits
-        self._started_s = wall()
-        self._began_s = 0.0
+        self._now_s = NeverAhead(wall)
         self._hour_s = 0.0
         self._reached: dict[Prune, int] = {}
         """How far each kind has been looked through since the hour began: what was left there waits."""
 
     async def run(self, newest_ms: int | None) -> None:
         """Look every minute. Never returns. `newest_ms`: when the newest event of before the start was accepted."""
-        self._began_s = trio.current_time()
+        ahead_s = 0.0 if newest_ms is None else self._now_s() - newest_ms / 1000
         await trio.sleep(FIRST_S)
-        if newest_ms is not None and self._started_s - newest_ms / 1000 > DOUBTFUL_S:
+        if ahead_s > DOUBTFUL_S:
             self._log.warning(
                 "retention_waits",
-                hours=round((self._started_s - newest_ms / 1000) / 3600),
+                hours=round(ahead_s / 3600),
                 detail="the clock is over a day ahead of the newest event: nothing is removed for an hour, lest it be"
                 " wrong. Set it right and restart, or wait",
             )
@@ -110,14 +110,14 @@ class Upkeep:
 
     async def look(self) -> None:
         """Remove what is too old, or too much, and give its room back."""
-        limits, now_ms = self._limits(), self._now_ms()
+        limits, now_ms = self._limits(), round(self._now_s() * 1000)
         before_ms = now_ms - round(limits.retention_s * 1000)
         is_hour = trio.current_time() >= self._hour_s
         if is_hour:
             self._hour_s = trio.current_time() + HOUR_S
             self._reached.clear()
         removed = await self._remove(before_ms)
-        room = await self._store.read(prune.room)
+        room = await self._store.read(prune.room, keep=True)
         if room.used > FULL * limits.max_size:
             self._reached.clear()
             early = await self._remove(now_ms - round(FRESH_S * 1000), until_used=ROOMY * limits.max_size)
@@ -153,13 +153,13 @@ class Upkeep:
                 return removed
             self._reached[step] = done.at
             await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
-            if until_used is not None and (await self._store.read(prune.room)).used <= until_used:
+            if until_used is not None and (await self._store.read(prune.room, keep=True)).used <= until_used:
                 return removed
 
     async def _give_back(self) -> None:
         before = None
         while True:
-            room = await self._store.read(prune.room)
+            room = await self._store.read(prune.room, keep=True)
             if before is not None and room.free >= before:
                 return  # it was made without room to shrink in
             before = room.free
@@ -169,7 +169,3 @@ class Upkeep:
             started_s = trio.current_time()
             await self._store.change(prune.give_back, PAGES, keep=True)
             await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
-
-    def _now_ms(self) -> int:
-        """The wall clock of the start, and the time since: not what it was set to meanwhile."""
-        return round((self._started_s + trio.current_time() - self._began_s) * 1000)

@@ -10,6 +10,7 @@ import structlog
 import trio
 from builders import event, wall
 
+from hookrelay.clock import NeverBack
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.feed import Feed
@@ -293,6 +294,7 @@ async def relaying(
             metrics=metrics,
             log=log,
             wall=clock,
+            due=NeverBack(clock),
             announce=lambda type, data: announced.append((type, data)),
             feed=Feed(),
             tally=Tally(store, lambda seq: None, clock),
@@ -320,9 +322,10 @@ async def _run(
 
 async def declare(store: Store, hooks: Iterable[Webhook]) -> None:
     """Let the store know webhooks 1, 2, …: the history shows no delivery of one that it does not know."""
-    declared = [webhooks.Declared(hook.id, hook.tenant, hook.source, hook.status, {}) for hook in hooks]
-    known, _ = await store.change(webhooks.declare, declared, 0)
-    assert [row.seq for row in known] == [hook.seq for hook in hooks]
+    declared = [webhooks.Declared(hook.id, hook.tenant, hook.source, hook.status, "{}") for hook in hooks]
+    await store.change(webhooks.declare, webhooks.News(declared, []), 0)
+    known = await store.read(webhooks.known)
+    assert [known[hook.id].seq for hook in hooks] == [hook.seq for hook in hooks]
 
 
 def listening_log() -> tuple[Any, Sequence[Mapping[str, Any]]]:

@@ -8,6 +8,7 @@ import trio
 from builders import wall
 from doubles import Receiver, listening_log, new_store
 
+from hookrelay.clock import NeverBack
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.editor import Editor
@@ -39,6 +40,7 @@ class House:
             metrics=self.metrics,
             log=log,
             wall=wall,
+            due=NeverBack(wall),
             announce=lambda type, data: self.ingest.announce(type, data),
             feed=self.feed,
             tally=self.tally,

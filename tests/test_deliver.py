@@ -10,6 +10,7 @@ from doubles import Receiver, declare, listening_log, new_store
 from standardwebhooks.webhooks import Webhook as Standard
 
 from hookrelay import __version__
+from hookrelay.clock import NeverBack
 from hookrelay.deliver import Deliverer, Outside
 from hookrelay.feed import Feed
 from hookrelay.model import Delivery, Outcome, Verdict
@@ -40,6 +41,7 @@ class Bench:
                 metrics=self.metrics,
                 log=log,
                 wall=wall,
+                due=NeverBack(wall),
                 announce=lambda type, data: self.announced.append((type, data)),
                 feed=Feed(),
                 tally=Tally(store, lambda seq: None, wall),
@@ -83,6 +85,17 @@ async def post(made: Delivery) -> tuple[dict[str, str], bytes, Outcome]:
     return request.headers, request.body, answer
 
 
+async def test_an_attempt_for_which_there_is_no_memory_is_a_local_fault(autojump_clock):
+    class Starving:
+        async def post(self, request: bytes, started_ms: int, scope: trio.CancelScope) -> Outcome:
+            raise MemoryError
+
+    with trio.CancelScope() as scope:
+        answer = await Bench(new_store()).deliverer.deliver(delivery(event=event()), Starving(), scope)
+    assert (answer.error, answer.started_ms) == ("local_fault", START_MS)
+    assert "no memory" in answer.detail
+
+
 async def test_a_request_has_the_headers_and_body_of_the_contract(autojump_clock):
     await trio.sleep(77.7)
     one = event(data=b'{"b":1, "a":[2.50]}', timestamp="2026-02-26T10:00:00Z")
@@ -117,6 +130,7 @@ async def test_a_receiver_that_checks_by_the_reference_library_is_content():
         metrics=Metrics(),
         log=listening_log()[0],
         wall=lambda: float(now),
+        due=NeverBack(wall),
         announce=lambda type, data: None,
         feed=Feed(),
         tally=Tally(store, lambda seq: None, wall),

@@ -31,8 +31,8 @@ class PagedStore(Store):
         self.paged: list[Delivery] = []
         self.on_page: Callable[[], None] = lambda: None
 
-    async def read(self, job: Callable[..., Any], *args: Any) -> Any:
-        answer = await super().read(job, *args)
+    async def read(self, job: Callable[..., Any], *args: Any, keep: bool = False) -> Any:
+        answer = await super().read(job, *args, keep=keep)
         if isinstance(answer, Page):
             self.paged += answer.deliveries
             self.on_page()
@@ -119,11 +119,11 @@ class SlowStore(Store):
 
     luck: Random
 
-    async def read(self, job: Callable[..., Any], *args: Any) -> Any:
+    async def read(self, job: Callable[..., Any], *args: Any, keep: bool = False) -> Any:
         await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):  # a thread ends what it has begun
             await trio.sleep(self.luck.choice([0.0, 0.001, 0.02]))
-            answer = await super().read(job, *args)
+            answer = await super().read(job, *args, keep=keep)
             await trio.sleep(self.luck.choice([0.0, 0.001, 0.02]))
         return answer
 

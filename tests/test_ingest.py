@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -23,7 +23,9 @@ GOOD = b'{"type":"booking.created","data":{"n":1}}'
 class Desk:
     """An Ingest over a store, and what it offered."""
 
-    def __init__(self, store: Store, hooks: Sequence[Webhook] = (), **limits: Any) -> None:
+    def __init__(
+        self, store: Store, hooks: Sequence[Webhook] = (), clock: Callable[[], float] = wall, **limits: Any
+    ) -> None:
         self.store = store
         self.metrics = Metrics()
         self.offered: list[tuple[int, Delivery]] = []
@@ -33,7 +35,7 @@ class Desk:
             Limits(**limits),
             offer=lambda hook, made: self.offered.append((hook, made)),
             metrics=self.metrics,
-            wall=wall,
+            wall=clock,
             feed=Feed(),
         )
 
@@ -204,6 +206,20 @@ async def test_good_and_bad_lines_are_answered_in_their_order(autojump_clock, st
     ]  # fmt: skip
     assert answers[7] == answers[3] | {"duplicate": True}
     assert [made.event.id for _, made in desk.offered] == [answers[place]["id"] for place in (1, 3, 6)]
+
+
+@pytest.mark.parametrize("ahead_s", [3e8, 7200.0, -7200.0, -3e8])
+async def test_no_jump_of_the_clock_has_a_key_forgotten(autojump_clock, store: Store, ahead_s: float):
+    jump = [0.0]
+    desk = Desk(store, clock=lambda: wall() + jump[0])
+    (first,) = await desk.submit(keyed())
+    jump[0] = ahead_s
+    (again,) = await desk.submit(keyed())
+    (after,) = await desk.submit(keyed("later"))
+    assert (await desk.submit(keyed("later")))[0]["id"] == after["id"]
+    jump[0] = 0.0
+    (last,) = await desk.submit(keyed())
+    assert again["id"] == last["id"] == first["id"]
 
 
 async def test_no_event_is_taken_while_space_is_low_and_then_it_is_again(autojump_clock, store: Store):

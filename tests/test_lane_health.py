@@ -181,6 +181,29 @@ async def test_how_long_a_webhook_has_failed_outlives_the_daemon(autojump_clock)
     assert rows == [("disabled", "failing")]
 
 
+async def test_a_clock_that_was_set_ahead_between_two_daemons_disables_no_webhook(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(500)
+    hook = webhook(delays=(0.0, *[5.0] * 200))
+    store = new_store()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        await declare(store, [hook])
+        async with relaying(receiver, hook, store=store, disable_after_s=300.0) as relay:
+            await relay.accept()
+            await trio.sleep(80)
+        ended_ms = int(wall() * 1000)
+        assert len(receiver.requests) > 10
+        async with relaying(
+            receiver, hook, store=store, disable_after_s=300.0, clock=lambda: wall() + 3e8, last_written_ms=ended_ms
+        ):
+            await trio.sleep(100)
+            assert await store.read(lambda conn: conn.execute("SELECT status FROM webhook").get) == "active"
+            await trio.sleep(200)
+            assert await store.read(lambda conn: conn.execute("SELECT status FROM webhook").get) == "disabled"
+        store.close()
+
+
 async def test_a_delivery_that_fails_for_good_is_announced_but_no_announcement_is(autojump_clock):
     receiver = Receiver()
     receiver.answers(500)
@@ -202,13 +225,48 @@ async def test_a_delivery_that_fails_for_good_is_announced_but_no_announcement_i
 # --- clocks -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_clock_set_back_by_years_delays_a_retry_by_no_more_than_the_longest_wait(autojump_clock):
+@pytest.mark.parametrize("back_s", [7200.0, 3e8])
+async def test_a_clock_set_back_delays_no_retry(autojump_clock, back_s: float):
     ahead = [0.0]
     receiver = Receiver()
-    receiver.answers(500, 200)
-    async with relaying(receiver, webhook(delays=(0.0, 100.0)), clock=lambda: wall() + ahead[0]) as relay:
+    receiver.answers(500, 500, 500, 200)
+    hook = webhook(delays=(0.0, 100.0, 100.0, 100.0))
+    async with relaying(receiver, hook, clock=lambda: wall() + ahead[0]) as relay:
         await relay.accept()
         await trio.sleep(10)
-        ahead[0] = -3e8
-        await relay.settled(86400 + 200)
-    assert len(receiver.requests) == 2
+        ahead[0] = -back_s
+        await trio.sleep(150)
+        ahead[0] = -back_s / 2
+        await relay.settled()
+        await relay.accept()  # and what comes now goes at once
+        await relay.settled(1)
+    first, *rest, last = times(receiver)
+    assert [at - first for at in rest] == pytest.approx([100, 200, 300], abs=31)
+    assert last - rest[-1] < 60
+
+
+async def test_what_a_daemon_with_a_clock_far_ahead_put_off_waits_no_longer_than_the_schedule(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(500, 200)
+    store = new_store()
+    hook = webhook(delays=(0.0, 100.0))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        await declare(store, [hook])
+        async with relaying(receiver, hook, store=store, clock=lambda: wall() + 3e8) as relay:
+            await relay.accept()
+            await trio.sleep(10)
+        far_ahead_ms = int(wall() + 3e8) * 1000
+        await store.change(lambda conn: conn.execute("UPDATE delivery SET due_ms = max(due_ms, ?)", (far_ahead_ms,)))
+        async with relaying(receiver, hook, store=store) as relay:
+            await relay.keep(offer=False)
+            await store.change(
+                lambda conn: conn.execute("UPDATE delivery SET due_ms = ? WHERE strikes = 0", (far_ahead_ms,))
+            )
+            relay.dispatcher.expect(1, 1, 0)
+            began_s = trio.current_time()
+            await relay.settled()
+        store.close()
+    _, fresh, retried = times(receiver)
+    assert fresh - began_s < 10  # what was never tried waits for nothing
+    assert retried - began_s == pytest.approx(110, abs=5)

@@ -1,5 +1,6 @@
 """What people ask of deliveries: a test, a retry, a replay, an end."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,9 +10,9 @@ from builders import START_MS
 from doubles import HANG, Receiver
 from house import House, house
 
-from hookrelay.model import Refused, Webhook
+from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
-from hookrelay.store import history
+from hookrelay.store import history, redeliver
 
 ALL = Replay(since_ms=0, until_ms=1 << 50)
 
@@ -34,6 +35,19 @@ async def refusal(work: Any) -> Refused:
 
 
 # --- tests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "code"), [("store_full", "store_full"), ("store_io", "unavailable")])
+async def test_no_test_is_sent_that_could_not_be_recorded(autojump_clock, kind: str, code: str):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        hook = await made.make()
+        made.store.trouble = LocalTrouble(kind, "not now")
+        assert (await refusal(made.redeliverer.test(hook, "a.b", b"1"))).code == code
+        assert receiver.requests == []
+        made.store.trouble = None
+        await made.redeliverer.test(hook, "a.b", b"1")
+        assert len(receiver.requests) == 1
 
 
 async def test_a_test_is_one_attempt_in_the_history_and_in_nothing_else(autojump_clock):
@@ -273,6 +287,31 @@ async def test_an_attempt_in_flight_goes_on_to_its_end_and_changes_nothing_any_m
         assert again.state == "cancelled"
         assert await attempts_of(made, row.seq) == [(1, "http_status")]
         assert made.dispatcher.pending() == 0
+
+
+@pytest.mark.parametrize("code", [200, 500])
+async def test_what_is_called_off_in_the_commit_that_records_its_attempt_is_counted_once_and_shows_it(
+    autojump_clock, code: int
+):
+    receiver = Receiver()
+    receiver.answers(code, seconds=5)
+    async with house(receiver) as made:
+        hook = await made.make()
+        await made.submit()
+        await trio.sleep(1)
+        (row,) = await made.rows(hook)
+        # as `Redeliverer.cancel`, but that the attempt's record comes between its two steps
+        asked = await made.store.change(partial(redeliver.cancel, is_ordered=False), row.seq, START_MS)
+        assert asked.state == "pending"
+        await trio.sleep(10)
+        assert (await row_of(made, row.seq)).state == "cancelled"
+        assert await attempts_of(made, row.seq) == [(1, None if code == 200 else "http_status")]
+        made.dispatcher.drop(hook.seq, row.seq)
+        assert made.dispatcher.pending() == 0
+        receiver.recover()
+        await made.submit()  # and the lane goes on
+        await trio.sleep(10)
+        assert len(receiver.requests) == 2
 
 
 async def test_the_end_of_one_frees_the_next_of_its_chain(autojump_clock):

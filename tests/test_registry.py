@@ -22,6 +22,18 @@ async def test_what_the_files_say_is_in_force_with_the_store_s_keys(autojump_clo
     assert len(receiver.requests) == 3
 
 
+async def test_a_webhook_that_files_say_again_stays_the_same_object_while_another_changes(autojump_clock):
+    other = webhook(seq=2)
+    async with house(Receiver()) as made:
+        await made.say(structs.replace(FIRST, seq=0), structs.replace(other, seq=0))
+        before = dict(made.registry.catalog.by_seq)
+        await made.say(structs.replace(FIRST, seq=0), structs.replace(other, seq=0, description="new"))
+        after = made.registry.catalog.by_seq
+        assert (after[1] is before[1], after[2].description) == (True, "new")
+        await made.say(structs.replace(FIRST, seq=0, secrets=(b"new",)), structs.replace(other, seq=0))
+        assert made.registry.catalog.by_seq[1].secrets == (b"new",)  # of which the store knows nothing
+
+
 @pytest.mark.parametrize("held", ["deliver", "discard"])
 async def test_what_a_paused_webhook_held_is_delivered_or_discarded_when_it_is_active_again(autojump_clock, held: Any):
     receiver = Receiver()
@@ -101,6 +113,24 @@ async def test_an_answer_that_disables_while_files_are_read_again_is_not_forgott
         await trio.sleep(10)
         assert made.dispatcher.held() == 2
     assert len(receiver.requests) == 1
+
+
+async def test_a_webhook_that_becomes_active_again_while_files_are_read_again_stays_active(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(410)
+    async with house(receiver) as made:
+        await made.say(FIRST)
+        await made.submit()
+        await trio.sleep(1)
+        prepared = await made.registry.prepare([FIRST])
+        receiver.recover()
+        changed = await made.editor.update(made.hook, {"status": "active"}, lambda webhook: True)
+        made.registry.put_in_force(prepared)
+        assert (made.hook.status, made.hook.updated_ms) == ("active", changed.updated_ms)
+        await made.submit()
+        await trio.sleep(10)
+        assert made.dispatcher.held() == 0
+    assert len(receiver.requests) > 1
 
 
 async def test_operators_hear_of_it_where_they_have_a_webhook_that_wants_to(autojump_clock):

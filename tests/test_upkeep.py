@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from builders import START_MS, START_S, wall
+from builders import START_MS, wall
 from doubles import listening_log, new_store
 
 from hookrelay.store.db import Store
@@ -151,10 +151,15 @@ async def test_pages_that_nothing_uses_go_back_but_for_a_reserve(autojump_clock)
         assert yard.store._conn.pragma("page_count") < 2500
 
 
-async def test_it_begins_with_the_wall_clock_of_the_start(autojump_clock):
+async def test_what_ends_after_a_clock_was_set_back_is_kept_for_as_long_as_anything(autojump_clock):
     async with keeping() as yard, at_work(yard):
-        await trio.sleep(10)
-        assert yard.upkeep._now_ms() == (START_S + 10) * 1000
+        await trio.sleep(2 * LOOK_S)
+        yard.clock.ahead_s = -365 * DAY_S
+        yard.fill(100, age_s=365 * DAY_S)
+        await trio.sleep(29 * DAY_S)
+        assert yard.count() == (100, 100)
+        await trio.sleep(2 * DAY_S)
+        assert yard.count() == (1, 1)
 
 
 async def test_each_jump_of_the_clock_is_told_and_counted_and_drift_is_not(autojump_clock):

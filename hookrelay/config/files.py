@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hookrelay.config import toml_lines
+from hookrelay.config import toml_lines, toml_tables
 from hookrelay.model import ConfigMistake
 from hookrelay.rules.wording import shown
 
 Tell = Callable[[ConfigMistake], None]
 
+_NULL = (1, 3)
+"""The device `/dev/null`: an empty file. Others may be without end, or wait."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -65,6 +67,8 @@ def read_toml(path: Path, limit: int, tell: Tell) -> Document | None:
     if text.startswith("\ufeff"):
         wrong(1, "begins with a byte-order mark: save the file as UTF-8 without one")
         return None
+    if (tree := toml_tables.read(text, "webhook")) is not None:
+        return Document(str(path), text, tree, tell)
     # first, for `tomllib` recurses, and takes quadratic time over the parts of a key
     if (line := toml_lines.too_deep(text)) is not None:
         wrong(
@@ -82,8 +86,9 @@ def read(path: Path, limit: int) -> bytes:
     """At most `limit` bytes of a file. OSError where there is none, or where reading might wait for ever."""
     # a pipe without a writer would block: opened so, it does not, and is refused below
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
-        if kind not in (stat.S_IFREG, stat.S_IFCHR):
+        found = os.fstat(file.fileno())
+        is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(*_NULL)
+        if not stat.S_ISREG(found.st_mode) and not is_null:
             raise OSError("not a file")
         return file.read(limit)
 

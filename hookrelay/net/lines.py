@@ -13,6 +13,8 @@ from msgspec import Struct
 from hookrelay.net.listen import Listener
 
 READ = 65536
+RETRY_S = 0.1
+"""How long trouble of this host gets to pass before the next client is taken."""
 
 Submit = Callable[[Sequence[bytes | None], Callable[[bytes], None]], None]
 """`submit(lines, answered)`: take the lines (None stands for one that was too long) and call `answered` once, with all
@@ -156,11 +158,13 @@ async def serve(
     room: Callable[[], Awaitable[None]],
     stopping: trio.Event,
     limits: Callable[[], Limits] = Limits,
+    on_trouble: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until `stopping`; then read no more, answer what was taken, and return.
 
-    `room` is awaited before every read: the daemon's own back-pressure over all clients. Owns `listener`.
+    `room` is awaited before every read: the daemon's own back-pressure over all clients. `on_trouble` is told of the
+    first of a row of failures to accept. Owns `listener`.
     """
     count = 0
 
@@ -170,8 +174,8 @@ async def serve(
         try:
             async with stream:
                 await _converse(stream, submit, room, stopping, limits())
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # the client is gone, or reads nothing: what it handed in is stored all the same
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, MemoryError):
+            pass  # the client is gone, reads nothing, or costs too much: what it handed in is stored all the same
         finally:
             count -= 1
             if count < limits().connections:
@@ -184,15 +188,20 @@ async def serve(
 
                 async def accept() -> None:
                     nonlocal freed
+                    is_in_trouble = False
                     while True:
                         while count >= limits().connections:
                             freed = trio.Event()
                             await freed.wait()
                         try:
                             stream = await listener.accept()
-                        except OSError:
-                            await trio.sleep(0.1)  # no descriptors just now: the client waits in the kernel's queue
+                        except (OSError, MemoryError):
+                            if not is_in_trouble:
+                                on_trouble()
+                            is_in_trouble = True
+                            await trio.sleep(RETRY_S)  # no descriptors just now: the client waits in the kernel's queue
                             continue
+                        is_in_trouble = False
                         clients.start_soon(converse, stream)
 
                 accepting.start_soon(accept)

@@ -57,15 +57,16 @@ async def serve(
     stopping: trio.Event,
     limits: Limits = DEFAULTS,
     on_error: Callable[[BaseException], None],
+    on_trouble: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `stopping` is set, then for `grace_s` more at most. Owns `listeners`.
 
     At the stop idle connections are closed, and every answer says `Connection: close`. What the application raises
-    goes to `on_error`, as does the first of a row of failures to accept; the server goes on. Cancelled, it ends at
-    once: nothing in it is shielded.
+    goes to `on_error`, and `on_trouble` is told of the first of a row of failures to accept; the server goes on.
+    Cancelled, it ends at once: nothing in it is shielded.
     """
-    server = _Server(app, stopping, limits, on_error)
+    server = _Server(app, stopping, limits, on_error, on_trouble)
     try:
         async with trio.open_nursery() as clients:
             async with trio.open_nursery() as doors:
@@ -100,14 +101,21 @@ class _Server:
     """What all connections share."""
 
     def __init__(
-        self, app: App, stopping: trio.Event, limits: Limits, on_error: Callable[[BaseException], None]
+        self,
+        app: App,
+        stopping: trio.Event,
+        limits: Limits,
+        on_error: Callable[[BaseException], None],
+        on_trouble: Callable[[], None],
     ) -> None:
         self.app = app
         self.stopping = stopping
         self.limits = limits
         self.on_error = on_error
+        self._on_trouble = on_trouble
         self.body_bytes = 0
         self._connections: set[_Connection] = set()
+        self._has_come = trio.Event()
         self._has_room = trio.Event()
 
     async def accept_from(self, listener: Listener, clients: trio.Nursery) -> None:
@@ -120,9 +128,9 @@ class _Server:
                     sock, address = listener.take()
                 except (BlockingIOError, ConnectionAbortedError):
                     break
-                except OSError as error:
+                except (OSError, MemoryError):
                     if not is_in_trouble:
-                        self.on_error(error)
+                        self._on_trouble()
                     is_in_trouble = True
                     self._evict(_Phase.WAITING)
                     # the listener stays readable: without a pause this would spin
@@ -136,11 +144,15 @@ class _Server:
                     raise
                 connection = _Connection(self, sock, *_ends(listener, sock, address))
                 self._connections.add(connection)
+                self._has_come.set()
                 clients.start_soon(connection.run)
 
     async def watch(self) -> None:
         """End what takes too long, until cancelled: one look at all costs less than three deadlines a call."""
         while True:
+            if not self._connections:
+                self._has_come = trio.Event()
+                await self._has_come.wait()  # ten looks a second at nobody would keep an idle machine awake
             await trio.sleep(TICK_S)
             now = trio.current_time()
             for connection in [each for each in self._connections if each.until_s <= now]:

@@ -36,19 +36,28 @@ class Trusts:
         if context is not None:
             return context
         lock = self._locks.setdefault(key, trio.Lock())
+        has_begun = False
+
+        def build() -> ssl.SSLContext:
+            nonlocal has_begun
+            has_begun = True
+            return _built(self._ca_file, key)
+
         try:
             async with lock:
                 if key not in self._contexts:
                     # in a thread: the loop would stand still for as long as some 50 deliveries take
                     self._keep(
                         key,
-                        await trio.to_thread.run_sync(
-                            _built, self._ca_file, key, limiter=self._builds, abandon_on_cancel=True
-                        ),
+                        await trio.to_thread.run_sync(build, limiter=self._builds, abandon_on_cancel=True),
                     )
                 return self._contexts[key]
         except _Unusable as error:
             raise AttemptFailure("local_fault", str(error)) from error
+        except RuntimeError as error:
+            if has_begun:
+                raise
+            raise AttemptFailure("local_fault", "agreeing on TLS: no thread could be started") from error
 
     def _keep(self, key: Trust, context: ssl.SSLContext) -> None:
         if len(self._contexts) >= CONTEXTS_KEPT:
@@ -84,8 +93,22 @@ class _Unusable(Exception):
 def _built(ca_file: str | None, trust: Trust) -> ssl.SSLContext:
     context = _bare()
     _load(context, ca_file, trust)  # first: where a file is bad, the costly part is spared
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    _load_system(context)
     return context
+
+
+def _load_system(context: ssl.SSLContext) -> None:
+    """The system's authorities. OpenSSL says nothing where it cannot open their file: then it is _Unusable."""
+    file = ssl.get_default_verify_paths().cafile
+    before = context.cert_store_stats()["x509_ca"]
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if file is not None and context.cert_store_stats()["x509_ca"] == before:
+        try:
+            context.load_verify_locations(cafile=file)
+        except ssl.SSLError:
+            pass  # it holds none
+        except OSError as error:
+            raise _Unusable(f"{file}: {error.strerror} (this host's limit, not the receiver's fault)") from error
 
 
 def _bare() -> ssl.SSLContext:

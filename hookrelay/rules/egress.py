@@ -365,7 +365,9 @@ def vet(host: str, port: int, addresses: Sequence[str], policy: Policy) -> Vette
 
 
 def _parsed(address: str) -> IPAddress | None:
-    if "%" in address:
+    # a name, as most are: a failure of `ip_address` takes longer than all else that is asked of a URL
+    is_name = ":" not in address and not address[-1:].isdigit()
+    if is_name or "%" in address:
         return None
     try:
         return ip_address(address)

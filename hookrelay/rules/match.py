@@ -29,13 +29,14 @@ class Catalog:
             self.remove(webhook.seq)
             before = None
         self.by_seq[webhook.seq] = self.by_id[webhook.id] = webhook
-        wishes = self._wishes.setdefault(webhook.tenant, _Wishes())
-        if before is None:
-            insort(self._ids, webhook.id)
-            insort(self._ids_of.setdefault(webhook.tenant, []), webhook.id)
-            wishes.put(webhook)
-        else:
-            wishes.replace(webhook)
+        if before is not None:
+            self._wishes[webhook.tenant].replace(webhook)
+            return
+        if webhook.tenant not in self._wishes:
+            self._wishes[webhook.tenant], self._ids_of[webhook.tenant] = _Wishes(), []
+        insort(self._ids, webhook.id)
+        insort(self._ids_of[webhook.tenant], webhook.id)
+        self._wishes[webhook.tenant].put(webhook)
 
     def remove(self, seq: int) -> None:
         """From now on there is no such webhook."""

@@ -12,11 +12,13 @@ def written(marks: Sequence[tuple[str, float]], end_s: float) -> str | None:
     `written([("connect", 1.0), ("answer", 1.5)], 2.0)` → `"connect=500000 answer=500000"`: microseconds. A step that
     was made several times, as for a name's second address, stands there once, with all its time.
     """
+    if not marks:
+        return None  # on a connection that was there already, as nearly always: a microsecond of every delivery
     spent: dict[str, float] = {}
     ends = [*(start for _, start in marks[1:]), end_s]
     for (step, start), end in zip(marks, ends, strict=False):
         spent[step] = spent.get(step, 0.0) + end - start
-    return " ".join(f"{step}={round(seconds * 1_000_000)}" for step, seconds in spent.items()) or None
+    return " ".join(f"{step}={round(seconds * 1_000_000)}" for step, seconds in spent.items())
 
 
 def read(text: str | None) -> list[tuple[str, int]]:

@@ -40,9 +40,12 @@ def judge(
 
 
 def longest_ms(delays: tuple[float, ...]) -> int:
-    """The longest that a verdict on this schedule waits: no stored due time lies further off, or the clock jumped."""
+    """The longest that a verdict on this schedule waits by itself.
+
+    No stored due time lies further off, or than the end of its webhook's hold: else a clock has jumped.
+    """
     waits_ms = (round(delay * 1000 * (1 + JITTER)) for delay in delays)
-    return max((2 * LOCAL_WAIT_MS, round(LONGEST_HOLD_S * 1000), *waits_ms))
+    return max((2 * LOCAL_WAIT_MS, *waits_ms))
 
 
 def retry_after_s(head: bytes, now_s: float) -> float | None:

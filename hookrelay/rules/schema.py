@@ -1,18 +1,20 @@
 """Is an event's data what the JSON Schema of its type says? Drafts by `$schema`, 2020-12 where it says nothing."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import jsonschema_rs
 import msgspec
 
 from hookrelay.model import Refused, Submission
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 
 class Validator(Protocol):
     """A compiled schema."""
 
-    def iter_errors(self, instance: Any) -> Iterator[jsonschema_rs.ValidationError]:
+    def iter_errors(self, instance: Any) -> "Iterator[jsonschema_rs.ValidationError]":
         """Every violation, none where all is well."""
 
 
@@ -21,6 +23,8 @@ def compile_schema(schema: Any) -> Validator:
 
     ValueError says what is wrong with it. Nothing outside it is ever read: no file, no network.
     """
+    import jsonschema_rs  # 4 MiB, for those who have schemas
+
     try:
         validator: Validator = jsonschema_rs.validator_for(schema, retriever=_refuse)
     except ValueError as error:

@@ -81,9 +81,8 @@ def read(
     An international host name in the URL comes back in its ASCII form. `also` names keys that the caller reads itself;
     they are passed over, and suggested for misspelt ones.
     """
-    known = [*_FIELDS, *also]
-    strange = islice((key for key in values if key not in known), MISTAKES_MOST)
-    errors = [FieldError(key[:64], unknown(key[:64], known)) for key in strange]
+    strange = islice((key for key in values if key not in _FIELDS and key not in also), MISTAKES_MOST)
+    errors = [FieldError(key[:64], unknown(key[:64], [*_FIELDS, *also])) for key in strange]
     good: dict[str, Any] = {}
     for name, (kind, required, _, example) in _FIELDS.items():
         if name not in values:

@@ -5,7 +5,6 @@ being committed makes the next one. What is written is told elsewhere in this fo
 """
 
 import contextlib
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +18,8 @@ from msgspec import Struct
 
 from hookrelay.model import Ids, LocalTrouble, Refused
 from hookrelay.store import open as opening
-from hookrelay.store.files import Mark, StoreDamaged
+from hookrelay.store.house import House, cut_log, file_size
+from hookrelay.store.trouble import PASSING, damaged, refusal, told
 from hookrelay.store.worker import Worker
 
 Row = TypeVar("Row")
@@ -39,11 +39,9 @@ LONG_LINGER_RATE = 12_000.0
 OUTCOME_LINGER_S = 0.005
 """Outcomes need no commit of their own: so long they wait for an event to ride with. Longer saves nothing more (2 to
 40 ms measured), and what is not on disk comes twice after kill -9."""
-CHECKPOINT_S = 0.1
 RETRY_S = 1.0
 TRIES_AT_END = 3
-WAL_LIMIT = 64 << 20
-FREE_AT_LEAST = 128 << 20
+SCRUB_TRIES = 100
 READERS = 2
 
 
@@ -114,10 +112,10 @@ class Store:
         self._closing = False
         self._tries_at_end = 0
         self._commits = opened.identity.commits
-        self._marked = self._commits
         self._rate = 0.0
         self._waiting_rows = 0
-        self._wal_bytes = 0
+        self._house = House(opened, lambda: self._commits, self._looked, self._cut_log)
+        self._no_room: LocalTrouble | None = None
         self._batch_began: float | None = None
         self._writer = Worker()
         self._readers = [Worker() for _ in range(READERS)]
@@ -185,7 +183,7 @@ class Store:
         False where that could not be done: the store has over `largest` bytes, for it is written anew as a whole, or
         there is no room for that. It is as it was then.
         """
-        if self._inline or _size(self._opened.path) > largest:
+        if self._inline or file_size(self._opened.path) > largest:
             return self._inline
         return await self._in_thread(partial(_scrub, self._conn))
 
@@ -208,11 +206,24 @@ class Store:
         """The database's file; `:memory:` where there is none."""
         return self._opened.path
 
-    async def read(self, job: Callable[..., Answer], *args: Any) -> Answer:
-        """`job(connection, *args)` on a connection that can only read, in a thread."""
+    async def read(self, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
+        """`job(connection, *args)` on a connection that can only read, in a thread.
+
+        Refused where this host is in trouble just now; with `keep` that is waited for.
+        """
         if self._inline:
             await trio.lowlevel.checkpoint()
             return job(self._conn, *args)
+        while True:
+            try:
+                return await self._read_once(job, args)
+            except LocalTrouble as trouble:
+                self.stats.troubled(trouble.kind)
+                if not keep:
+                    raise refusal(trouble) from trouble
+            await trio.sleep(RETRY_S)
+
+    async def _read_once(self, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
         async with self._reading:
             reader = self._readers.pop()
             try:
@@ -222,15 +233,20 @@ class Store:
 
     async def answers(self, patience_s: float) -> bool:
         """Whether it can be read, and no batch has been under way for longer than `patience_s`."""
-        await self.read(_look)
+        try:
+            await self.read(_look)
+        except Refused:
+            return False
         began = self._batch_began
         return began is None or trio.current_time() - began < patience_s
 
     def _read(self, reader: Worker, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
-        conn = self._reader_conns.get(reader)
-        if conn is None:
-            conn = self._reader_conns[reader] = opening.reader(self._opened.path)
-        return job(conn, *args)
+        try:
+            return job(self._reader_conns[reader], *args)
+        except apsw.CorruptError as error:
+            raise damaged(self._opened.path, error) from error
+        except PASSING as error:
+            raise told(error) from error
 
     # --- the writer ---------------------------------------------------------------------------------------------
 
@@ -244,7 +260,10 @@ class Store:
                 if not self._inline:
                     for worker in self._workers:
                         nursery.start_soon(worker.run)
-                    nursery.start_soon(self._keep_house)
+                    for reader in self._readers:
+                        # now, not when it is first used: there may be no descriptor left then
+                        self._reader_conns[reader] = await reader.call(partial(opening.reader, self._opened.path))
+                    nursery.start_soon(self._house.run)
                 task_status.started()
                 try:
                     await self._write_batches()
@@ -280,9 +299,10 @@ class Store:
                     return
                 self._soon = trio.Event()
                 self._urgent = trio.Event()
-                with trio.move_on_after(RETRY_S if self.trouble is not None else float("inf")):
+                is_failing = self.trouble is not None and self.trouble is not self._no_room
+                with trio.move_on_after(RETRY_S if is_failing else float("inf")):
                     await self._soon.wait()
-                if not self._queue and self.trouble is not None:
+                if not self._queue and self.trouble is not None and is_failing:
                     self.enqueue(_probe, (None,), _ignore)
                 if not self._queue:
                     continue  # a turn, or closed with nothing left to write: no commit of nothing
@@ -295,10 +315,6 @@ class Store:
             self._rate += (rows / max(now - last, 1e-6) - self._rate) * min(1.0, (now - last) / 0.05)
             last = now
             await self._write_batch(batch)
-            if self._wal_bytes > WAL_LIMIT:
-                # blocks commits, so it takes the writer's turn and the writer's connection
-                self._wal_bytes = 0
-                await self._in_thread(partial(_truncate, self._conn))
 
     async def _take_turn(self) -> None:
         work, waiter = self._turns.popleft()
@@ -330,9 +346,9 @@ class Store:
                 if request.keep:
                     again.append(request)
                     continue
-                answer = _refusal(answer)
+                answer = refusal(answer)
             request.done(answer)
-        self.trouble = trouble
+        self.trouble = trouble or self._no_room
         if trouble is not None:
             self.stats.troubled(trouble.kind)
         if again and self._closing:
@@ -348,16 +364,16 @@ class Store:
         try:
             answers = self._transaction(batch)
         except apsw.CorruptError as error:
-            raise StoreDamaged(f"{self._opened.path}: {error}: restore it from a backup") from error
+            raise damaged(self._opened.path, error) from error
         except Exception as error:
             if len(batch) == 1:
-                return [_told(error)]
+                return [told(error)]
             answers = []
             for request in batch:
                 try:
                     answers += self._transaction([request])
                 except Exception as own:
-                    answers.append(_told(own))
+                    answers.append(told(own))
         return answers
 
     def _transaction(self, batch: list[_Request]) -> list[Any]:
@@ -387,52 +403,37 @@ class Store:
             answers[index] = found[at : at + count]
             at += count
 
-    # --- upkeep of the files ------------------------------------------------------------------------------------
+    # --- the files ----------------------------------------------------------------------------------------------
 
-    async def _keep_house(self) -> None:
-        """Checkpoint beside the commits, write the marker, watch the space."""
-        limiter = trio.CapacityLimiter(1)
-        conn = await trio.to_thread.run_sync(opening.checkpointer, self._opened.path, limiter=limiter)
-        seen = -1
-        looked = -1.0
+    def _looked(self) -> None:
+        """Take note of what the house has found."""
+        house = self._house
+        self.stats.size_bytes, self.stats.free_bytes = house.size_bytes, house.space.free_bytes
+        self.is_low = house.space.is_low
+        if house.space.is_full and self._no_room is None:
+            self._no_room = LocalTrouble("store_full", "the disk is full: nothing is begun until there is room again")
+            self.trouble = self.trouble or self._no_room
+            self.stats.troubled(self._no_room.kind)
+        elif not house.space.is_full and self._no_room is not None:
+            self.trouble = None if self.trouble is self._no_room else self.trouble
+            self._no_room = None
+
+    async def _cut_log(self) -> None:
+        """Have the writer cut the log while none of our readers is at work: beside busy ones it never could."""
+        for _ in range(READERS):
+            await self._reading.acquire()
         try:
-            while True:
-                await trio.sleep(CHECKPOINT_S)
-                if self._commits != seen:
-                    seen = self._commits
-                    await trio.to_thread.run_sync(_checkpoint, conn, limiter=limiter)
-                if trio.current_time() - looked >= 1.0:
-                    looked = trio.current_time()
-                    await trio.to_thread.run_sync(self._look_around, limiter=limiter)
+            with contextlib.suppress(Refused):  # it stops: the log is cut with the last connection
+                await self.turn(cut_log)
         finally:
-            conn.close()
-
-    def _look_around(self) -> None:
-        path = self._opened.path
-        self._wal_bytes = _size(path + "-wal")
-        self.stats.size_bytes = _size(path) + self._wal_bytes
-        space = os.statvfs(os.path.dirname(path) or ".")
-        self.stats.free_bytes = space.f_bavail * space.f_frsize
-        self.is_low = self.stats.free_bytes < FREE_AT_LEAST
-        self._mark()
-
-    def _mark(self) -> None:
-        marker, commits = self._opened.marker, self._commits
-        if marker is not None and commits != self._marked:
-            # a marker that lags only proves less; what ails the disk shows in the commits
-            with contextlib.suppress(OSError):
-                marker.write(Mark(self._opened.identity.id, commits))
-                self._marked = commits
+            for _ in range(READERS):
+                self._reading.release()
 
     def _close(self) -> None:
         for conn in self._reader_conns.values():
             conn.close()
         self._conn.close()
-        if self._opened.marker is not None:
-            self._mark()
-            self._opened.marker.close()
-        if self._opened.lock is not None:
-            self._opened.lock.close()
+        self._house.close()
 
 
 def _call_each(conn: apsw.Connection, rows: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> list[Any]:
@@ -452,54 +453,14 @@ def _ignore(answer: object) -> None:
     """Nobody asked."""
 
 
-_PASSING = (
-    apsw.IOError,
-    apsw.FullError,
-    apsw.ReadOnlyError,
-    apsw.CantOpenError,
-    apsw.BusyError,
-    apsw.LockedError,
-    apsw.NoMemError,
-)
-"""Errors that the host may recover from."""
-
-
-def _told(error: Exception) -> Exception:
-    if isinstance(error, apsw.FullError):
-        return LocalTrouble("store_full", str(error))
-    if isinstance(error, _PASSING):
-        return LocalTrouble("store_io", str(error))
-    return error
-
-
-def _refusal(trouble: LocalTrouble) -> Refused:
-    if trouble.kind == "store_full":
-        return Refused("store_full", "the store has no room left: send the event again when there is some")
-    return Refused("unavailable", f"the store cannot be written just now ({trouble.detail}): send the event again")
-
-
-def _checkpoint(conn: apsw.Connection) -> None:
-    # what ails the disk is told by the commits; a checkpoint is tried again in a moment
-    with contextlib.suppress(*_PASSING):
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
-def _truncate(conn: apsw.Connection) -> None:
-    with contextlib.suppress(*_PASSING):
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-
-
 def _scrub(conn: apsw.Connection) -> bool:
     try:
         conn.execute("VACUUM")
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        for _ in range(SCRUB_TRIES):
+            with contextlib.suppress(apsw.BusyError):
+                conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                return True
+            time.sleep(0.05)  # the house is at its own checkpoint
     except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
-        return False
-    return True
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
+        pass
+    return False

@@ -48,8 +48,10 @@ class Lock:
             raise StoreTaken(
                 f"{path}: {holder} is already serving this store: stop it, or give this one a store.url of its own"
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"hookrelay with process id {os.getpid()}\n".encode(), 0)
+        # on a full disk nobody is named: what that means for the store is told by whoever opens it
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"hookrelay with process id {os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Give the lock back. The file stays: removing it would let two daemons lock two files of one name."""

@@ -13,11 +13,16 @@ import apsw
 
 from hookrelay.store import backup
 from hookrelay.store.files import APPLICATION_ID, Lock, Mark, Marker, StoreDamaged, StoreTooNew, StoreUnusable
+from hookrelay.store.space import FREE_AT_LEAST, free_bytes
+from hookrelay.units import format_size
 
 OLDEST_SQLITE = (3, 51, 3)
 """Before it two connections that write or checkpoint at the same instant can corrupt a WAL (THREATS §5.2)."""
 WRITER_CACHE_KIB = 32 * 1024
 READER_CACHE_KIB = 4 * 1024
+BUSY_MS = 5000
+LEAST_ROOM = 1 << 20
+"""Bytes without which nothing can even be opened."""
 
 
 class Identity(NamedTuple):
@@ -53,16 +58,18 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
     marker = Marker(path.with_name(path.name + ".id"))
     try:
         backup.forget_copying(path)
+        _check_room(path.parent)
         is_new = not path.exists() or path.stat().st_size == 0
         written_ms = None if is_new else _last_written_ms(path)
         if is_new:
             _check_never_was(path, marker)
-        else:
-            _check_known(path)
         writer = _connect(path, max_size)
         try:
-            identity = _prepare(writer, path, is_new=is_new, now_ms=now_ms)
-            _check_complete(path, identity, marker.read(), accept_loss=accept_loss)
+            if not is_new:
+                _check(writer, path, marker, accept_loss=accept_loss)
+            # only now: whatever was refused above, its log is as it was
+            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            identity = _prepare(writer, path, now_ms=now_ms)
         except BaseException:
             writer.close()
             raise
@@ -76,6 +83,18 @@ def open_file(path: Path, *, max_size: int, now_ms: int, accept_loss: bool = Fal
         lock.close()
         raise
     return Opened(str(path), identity, writer, lock, marker, written_ms)
+
+
+def _check_room(folder: Path) -> None:
+    try:
+        free = free_bytes(str(folder))
+    except OSError as error:
+        raise StoreUnusable(f"{folder}: {error.strerror}") from error
+    if free < LEAST_ROOM:
+        raise StoreUnusable(
+            f"{folder}: the disk is full ({free} bytes are free): make room, {format_size(FREE_AT_LEAST)} at least, or"
+            " point store.url elsewhere"
+        )
 
 
 def _last_written_ms(path: Path) -> int:
@@ -95,7 +114,7 @@ def open_memory(now_ms: int) -> Opened:
 def reader(path: str) -> apsw.Connection:
     """A connection that can only read."""
     conn = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
-    conn.set_busy_timeout(5000)
+    conn.set_busy_timeout(BUSY_MS)
     conn.pragma("cache_size", -READER_CACHE_KIB)
     return conn
 
@@ -126,31 +145,6 @@ def _check_never_was(path: Path, marker: Marker) -> None:
         )
 
 
-def _check_known(path: Path) -> None:
-    """Refuse a store of a later version before anything of it is touched: a connection that may write would move its
-    write-ahead log into it when it is closed.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    has_log = log.exists() and log.stat().st_size > 0
-    with _told(path):
-        conn = backup.reading(path, is_alone=not has_log)
-        try:
-            version: int = conn.pragma("user_version")
-            is_ours = conn.pragma("application_id") == APPLICATION_ID
-        finally:
-            conn.close()
-    newest = migrations()[-1][0]
-    if is_ours and version > newest:
-        raise _too_new(path, version, newest)
-
-
-def _too_new(path: Path | None, version: int, newest: int) -> StoreTooNew:
-    return StoreTooNew(
-        f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
-        " run the version that wrote it, or a later one"
-    )
-
-
 def _connect(path: Path, max_size: int) -> apsw.Connection:
     try:
         if not path.exists():
@@ -159,36 +153,56 @@ def _connect(path: Path, max_size: int) -> apsw.Connection:
         conn = apsw.Connection(str(path), statementcachesize=200)
     except (apsw.Error, OSError) as error:
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
-    conn.set_busy_timeout(5000)
+    if path.with_name(f"{path.name}-wal").exists():
+        # else whoever closes it brings the log into the file, of a store that is to be left alone
+        conn.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    conn.set_busy_timeout(BUSY_MS)
     with _told(path, conn):
-        if conn.pragma("user_version") == 0:
-            conn.pragma("auto_vacuum", "INCREMENTAL")  # must precede WAL (THREATS §5.6)
         page_size: int = conn.pragma("page_size")
         conn.pragma("max_page_count", max(max_size // page_size, 16))
     return conn
 
 
 @contextlib.contextmanager
-def _told(path: Path, conn: apsw.Connection | None = None) -> Iterator[None]:
+def _told(path: Path, conn: apsw.Connection) -> Iterator[None]:
     """Turn SQLite's exceptions into ours, and leave nothing open behind them."""
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError, apsw.FormatError) as error:
-        if conn is not None:
-            conn.close()
+        conn.close()
         raise StoreDamaged(f"{path}: {error}: restore it from a backup; the file was left as it is") from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.PermissionsError) as error:
-        if conn is not None:
-            conn.close()
+    except apsw.FullError as error:
+        conn.close()
+        raise StoreUnusable(
+            f"{path}: {error}: make room on the disk, or raise store.max_size where that is what is used up"
+        ) from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.PermissionsError) as error:
+        conn.close()
         raise StoreUnusable(f"{path}: {error}: the file and its folder must be readable and writable") from error
 
 
-def _prepare(conn: apsw.Connection, path: Path, *, is_new: bool, now_ms: int) -> Identity:
+def _check(conn: apsw.Connection, path: Path, marker: Marker, *, accept_loss: bool) -> None:
+    """That this is a store of ours, of a version we know, and all of it. Writes nothing."""
     with _told(path, conn):
-        if not is_new:
-            kind = conn.pragma("application_id")
-            if kind != APPLICATION_ID:
-                raise StoreDamaged(f"{path}: not a hookrelay store (application id {kind}): point store.url elsewhere")
+        kind, version = conn.pragma("application_id"), conn.pragma("user_version")
+        if not (kind or version or conn.execute("SELECT count(*) FROM sqlite_schema").get):
+            _check_never_was(path, marker)
+            return  # the first daemon died before it had made anything
+        if kind != APPLICATION_ID:
+            raise StoreDamaged(f"{path}: not a hookrelay store (application id {kind}): point store.url elsewhere")
+        newest = migrations()[-1][0]
+        if version > newest:
+            raise StoreTooNew(
+                f"{path}: the store has schema {version}, this hookrelay knows up to {newest}:"
+                " run the version that wrote it, or a later one"
+            )
+        _check_complete(path, _identity(conn), marker.read(), accept_loss=accept_loss)
+
+
+def _prepare(conn: apsw.Connection, path: Path, *, now_ms: int) -> Identity:
+    with _told(path, conn):
+        if conn.pragma("user_version") == 0:
+            conn.pragma("auto_vacuum", "INCREMENTAL")  # must precede WAL (THREATS §5.6)
         conn.pragma("journal_mode", "wal")
         conn.pragma("synchronous", "FULL")
         conn.pragma("wal_autocheckpoint", 0)
@@ -237,8 +251,6 @@ def migrate(conn: apsw.Connection, path: Path | None, now_ms: int) -> None:
     version: int = conn.pragma("user_version")
     steps = migrations()
     newest = steps[-1][0]
-    if version > newest:
-        raise _too_new(path, version, newest)
     if 0 < version < newest and path is not None:
         _copy_before(conn, path, version, newest)
     for number, text in steps:

@@ -173,6 +173,8 @@ _RECORD = ManyRows(
     " FROM result WHERE delivery.seq = result.seq AND delivery.state = 'pending'",
     15,
 )
+CALLED_OFF = -1
+"""No due time: see `record`."""
 _ATTEMPTS = ManyRows(
     "INSERT OR REPLACE INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code,"
     " error_detail, remote_address, response_head, response_body, phases) VALUES {values}",
@@ -184,7 +186,8 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
     """Write attempts into the history, their verdicts onto their deliveries, and what they say of their webhooks.
 
     A delivery that was cancelled meanwhile stays cancelled; its attempt is in the history all the same. Answers, for
-    each, when the delivery is due that waited for this one to end; None where none did.
+    each, when the delivery is due that waited for this one to end; None where none did; CALLED_OFF where the lane did
+    not know yet that the delivery was cancelled.
     """
     updates: list[Any] = []
     attempts: list[Any] = []
@@ -213,32 +216,55 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
             outcome.phases,
         )
         if not told_by_delivery:
-            attempts += (
-                seq,
-                number,
-                outcome.started_ms,
-                duration_us,
-                outcome.response_code,
-                outcome.error,
-                detail,
-                outcome.remote_address,
-                outcome.response_head,
-                outcome.response_body,
-                outcome.phases,
-            )
+            attempts += _attempt(result)
         if result.is_ordered or result.chain is not None or result.standing is not None or result.is_called_off:
             telling.append(index)
+    before = conn.total_changes()
     _RECORD.run(conn, updates)
+    if conn.total_changes() - before < len(results):
+        for index in _cancelled(conn, results):
+            answers[index] = CALLED_OFF
+            attempts += _attempt(results[index])
+            _note_attempt(conn, results[index])
     _ATTEMPTS.run(conn, attempts)
     for index in telling:
         result = results[index]
-        if result.is_called_off:
+        if answers[index] == CALLED_OFF:
+            pass
+        elif result.is_called_off:
             _note_attempt(conn, result)
         elif (result.is_ordered or result.chain is not None) and result.verdict.state != "pending":
             answers[index] = free_next(conn, result.webhook, result.chain, result.is_ordered)
         if result.standing is not None:
             _stand(conn, result.webhook, result.standing, result.outcome.started_ms)
     return answers
+
+
+def _attempt(result: Result) -> tuple[Any, ...]:
+    outcome = result.outcome
+    return (
+        result.delivery,
+        result.number,
+        outcome.started_ms,
+        int(outcome.duration_s * 1_000_000),
+        outcome.response_code,
+        outcome.error,
+        outcome.detail or None,
+        outcome.remote_address,
+        outcome.response_head,
+        outcome.response_body,
+        outcome.phases,
+    )
+
+
+def _cancelled(conn: apsw.Connection, results: Sequence[Result]) -> list[int]:
+    """The places of those whose delivery was cancelled in the very commit in which its attempt is recorded."""
+    places = {result.delivery: index for index, result in enumerate(results) if not result.is_called_off}
+    found: list[Any] = conn.execute(
+        "SELECT seq FROM delivery WHERE state = 'cancelled' AND seq IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(places)),),
+    ).fetchall()
+    return [places[seq] for (seq,) in found]
 
 
 def _note_attempt(conn: apsw.Connection, result: Result) -> None:
@@ -296,11 +322,11 @@ def cancel_waiting(conn: apsw.Connection, webhook: int, now_ms: int, limit: int)
     return 0
 
 
-def pull_in(conn: apsw.Connection, webhook: int, latest_ms: int) -> int:
-    """Let nothing be due later than `latest_ms`: after a clock was set back; how many deliveries it was."""
+def pull_in(conn: apsw.Connection, webhook: int, latest_ms: int, *, is_retry: bool) -> int:
+    """Let no retry, or first attempt, be due later than `latest_ms`: after a clock was set back; how many it was."""
     conn.execute(
         "UPDATE delivery INDEXED BY delivery_due SET due_ms = ?1"
-        " WHERE webhook = ?2 AND (strikes > 0) IN (0, 1) AND state = 'pending' AND due_ms > ?1 AND due_ms < ?3",
-        (latest_ms, webhook, BLOCKED_MS),
+        " WHERE webhook = ?2 AND (strikes > 0) = ?4 AND state = 'pending' AND due_ms > ?1 AND due_ms < ?3",
+        (latest_ms, webhook, BLOCKED_MS, is_retry),
     )
     return conn.changes()

@@ -1,10 +1,11 @@
 """Webhooks as the store knows them: a key for their deliveries, and what of them outlives a file's edit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import apsw
+import msgspec
 
 from hookrelay.store.events import Key
 
@@ -21,53 +22,71 @@ class Known(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """A webhook as a file defines it now; `definition` shows no secret."""
+    """A webhook as a file defines it now."""
 
     id: str
     tenant: str
     source: str
     status: str
     """`active` or `paused`: what it becomes where its definition has changed; a disabled one is given a fresh start."""
-    definition: dict[str, Any]
+    definition: str
+    """`text_of` what it says; no secret is in it."""
 
 
-def declare(conn: apsw.Connection, declared: Sequence[Declared], now_ms: int) -> tuple[list[Known], list[int]]:
-    """Make the files' webhooks the ones in force.
+class News(NamedTuple):
+    """What files say that is not on disk."""
 
-    Returns each one's row, in order, and the keys of those that were in force before and no longer are.
-    """
+    declared: list[Declared]
+    """Webhooks that are new or say something else."""
+    removed: list[int]
+    """Keys of those that no file has any more."""
+
+
+# what is stored is compared as text: another way to write it would make every webhook a changed one
+text_of = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def find_news(conn: apsw.Connection, declared: Iterable[Declared]) -> News:
+    """What of it is not on disk as it is declared. For a connection that reads: most of the time it is little."""
+    stored = {id: (seq, *said) for seq, id, *said in _of_files(conn, "seq, id, tenant, source, definition")}
+    news = []
     for webhook in declared:
-        conn.execute(
-            "INSERT INTO webhook (id, tenant, source, status, definition, created_ms, updated_ms)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, source = excluded.source,"
-            " status = excluded.status, disabled_reason = NULL, failures = 0, failing_since_ms = NULL,"
-            " held_until_ms = iif(definition ->> 'url' = excluded.definition ->> 'url', held_until_ms, NULL),"
-            " definition = excluded.definition, updated_ms = excluded.updated_ms, removed_ms = NULL"
-            " WHERE definition <> excluded.definition OR source <> excluded.source OR tenant <> excluded.tenant"
-            " OR removed_ms IS NOT NULL",
-            (
-                webhook.id,
-                webhook.tenant,
-                webhook.source,
-                webhook.status,
-                _text(webhook.definition),
-                now_ms,
-                now_ms,
-            ),
-        )
-    rows = {
-        row[1]: Known(*row)
-        for row in conn.execute(
-            "SELECT seq, id, status, disabled_reason, created_ms, updated_ms FROM webhook"
-            " WHERE removed_ms IS NULL AND fields IS NULL"
-        )
-    }
-    kept = {webhook.id for webhook in declared}
-    removed = [row.seq for row in rows.values() if row.id not in kept]
-    for seq in removed:
-        conn.execute("UPDATE webhook SET removed_ms = ? WHERE seq = ?", (now_ms, seq))
-    return [rows[webhook.id] for webhook in declared], removed
+        _, *said = stored.pop(webhook.id, (0,))
+        if said != [webhook.tenant, webhook.source, webhook.definition]:
+            news.append(webhook)
+    return News(news, [seq for seq, *_ in stored.values()])
+
+
+def declare(conn: apsw.Connection, news: News, now_ms: int) -> None:
+    """Make the files' webhooks what they say."""
+    conn.execute(
+        "INSERT INTO webhook (id, tenant, source, status, definition, created_ms, updated_ms)"
+        " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2, ?2 FROM json_each(?1) WHERE true"
+        " ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, source = excluded.source,"
+        " status = excluded.status, disabled_reason = NULL, failures = 0, failing_since_ms = NULL,"
+        " held_until_ms = iif(definition ->> 'url' = excluded.definition ->> 'url', held_until_ms, NULL),"
+        " definition = excluded.definition, updated_ms = excluded.updated_ms, removed_ms = NULL",
+        (msgspec.json.encode(news.declared).decode(), now_ms),
+    )
+    conn.execute(
+        "UPDATE webhook SET removed_ms = ? WHERE seq IN (SELECT value FROM json_each(?))",
+        (now_ms, msgspec.json.encode(news.removed).decode()),
+    )
+
+
+def known(conn: apsw.Connection) -> dict[str, Known]:
+    """The files' webhooks in force by their ids, as they stand."""
+    rows = _of_files(conn, "seq, id, status, disabled_reason, created_ms, updated_ms")
+    return {row[1]: Known(*row) for row in rows}
+
+
+def _of_files(conn: apsw.Connection, columns: str) -> list[list[Any]]:
+    """So much of the files' webhooks in force: one row, for a thread gives the GIL up at every one."""
+    found: str = conn.execute(
+        f"SELECT json_group_array(json_array({columns})) FROM webhook WHERE removed_ms IS NULL AND fields IS NULL"
+    ).get
+    rows: list[list[Any]] = msgspec.json.decode(found)
+    return rows
 
 
 def removed_with_work(conn: apsw.Connection) -> list[int]:
@@ -135,7 +154,7 @@ def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, k
     conn.execute(
         "INSERT INTO webhook (id, tenant, source, definition, fields, sealed, created_ms, updated_ms)"
         " VALUES (?, ?, 'api', ?, ?, ?, ?, ?)",
-        (id, tenant, _text(text.definition), text.fields, text.sealed, now_ms, now_ms),
+        (id, tenant, text_of(text.definition), text.fields, text.sealed, now_ms, now_ms),
     )
     seq = conn.last_insert_rowid()
     if key is not None:
@@ -157,7 +176,7 @@ def edit(conn: apsw.Connection, seq: int, text: Text, now_ms: int, *, has_moved:
         "UPDATE webhook SET definition = ?, fields = ?, sealed = ?, updated_ms = ?,"
         " failures = iif(?5, 0, failures), failing_since_ms = iif(?5, NULL, failing_since_ms),"
         " held_until_ms = iif(?5, NULL, held_until_ms) WHERE seq = ?6",
-        (_text(text.definition), text.fields, text.sealed, now_ms, has_moved, seq),
+        (text_of(text.definition), text.fields, text.sealed, now_ms, has_moved, seq),
     )
     if status is not None:
         set_status(conn, seq, status, now_ms)
@@ -180,10 +199,6 @@ def seal_anew(conn: apsw.Connection, seq: int, sealed: bytes) -> None:
 def remove(conn: apsw.Connection, seq: int, now_ms: int) -> None:
     """Delete a webhook. Its row stays for its deliveries' sake; its secrets do not."""
     conn.execute("UPDATE webhook SET removed_ms = ?, sealed = x'' WHERE seq = ?", (now_ms, seq))
-
-
-def _text(definition: dict[str, Any]) -> str:
-    return json.dumps(definition, sort_keys=True, separators=(",", ":"))
 
 
 def may_hold_plain(conn: apsw.Connection) -> bool:

@@ -48,8 +48,9 @@ class Histogram:
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.sum)
 
 
-FAULTS = ("attempt", "clock_jump", "store_full", "store_io")
-"""Kinds: an attempt that this host kept from being made, a clock that was set, a store that could not be written."""
+FAULTS = ("accept", "attempt", "clock_jump", "memory", "store_full", "store_io")
+"""Kinds: a client for whom there was no descriptor, an attempt that this host kept from being made, a clock that was
+set, a store that had no memory, no room, or could not be written or read."""
 
 
 _NO_ATTEMPTS = dict.fromkeys(("success", *get_args(AttemptError)), 0)

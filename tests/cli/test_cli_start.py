@@ -35,6 +35,28 @@ def test_a_start_imports_nothing_heavy(arguments):
     assert imported & {"apsw", "cryptography", "httpx", "rich", "starlette", "trio"} == set()
 
 
+def test_the_daemon_starts_without_what_many_never_need():
+    """Each costs every start 10 to 40 ms, or every daemon some MiB."""
+    asked = "import sys, hookrelay.cli.serve, hookrelay.daemon; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True)
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "trio" in imported
+    assert imported & {"cryptography", "dns", "h11", "httpx", "jinja2", "jsonschema_rs", "rich", "starlette"} == set()
+
+
+def test_garbage_is_left_alone_at_the_start_and_collected_once_the_daemon_runs(tmp_path):
+    (tmp_path / "h.toml").write_text("")
+    asked = (
+        "import gc, sys, hookrelay.daemon as daemon, hookrelay.cli.main as cli\n"
+        "load, seen = daemon.load, []\n"
+        "daemon.load = lambda *said: seen.append(gc.isenabled()) or load(*said)\n"
+        "daemon.opening.open_file = lambda *_, **__: sys.exit(f'{seen} {gc.isenabled()}')\n"
+        f"cli.main(['serve', '--config', {str(tmp_path / 'h.toml')!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=60)
+    assert "[False] True" in done.stderr
+
+
 def commands(group, path=()):
     context = main.make_context("hookrelay", ["version"], resilient_parsing=True)
     for name in group.list_commands(context):

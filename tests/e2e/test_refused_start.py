@@ -1,5 +1,6 @@
 """What keeps a daemon from starting: the exit code says which kind, the message where, and nothing was touched."""
 
+import fcntl
 import os
 import re
 import signal
@@ -7,7 +8,20 @@ import socket
 
 import apsw
 import pytest
-from rig import GOOD, hook
+from rig import GOOD, hook, wait_for
+
+
+def test_a_stale_socket_is_not_touched_by_whom_does_not_hold_the_store(daemon):
+    running = daemon().start()
+    running.end(signal.SIGKILL)
+    stale = {name: os.lstat(running.at / name) for name in ("e.sock", "a.sock")}
+    with (running.at / "h.db.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert running.run().returncode == 73
+        for name, before in stale.items():
+            after = os.lstat(running.at / name)
+            assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
+    assert running.run_briefly() == 0
 
 
 def test_a_second_daemon_on_a_store_names_the_first_which_goes_on(daemon):
@@ -136,6 +150,13 @@ def spoil(daemon, kind):
         os.truncate(store, 0)
     elif kind == "cut":
         os.truncate(store, 4096 * 3)
+    elif kind == "with a byte of its log flipped":
+        log = daemon.at / "h.db-wal"
+        content = bytearray(log.read_bytes())
+        content[100] ^= 1
+        log.write_bytes(content)
+    elif kind == "without its log":
+        (daemon.at / "h.db-wal").unlink()
     elif kind == "older than its marker":
         marker = daemon.at / "h.db.id"
         marker.write_bytes(
@@ -149,28 +170,61 @@ def spoil(daemon, kind):
     return 65
 
 
+KINDS = ["garbage", "another program's", "gone", "empty", "cut", "older than its marker", "of a newer version"]
+
+
+def files(daemon) -> dict[str, bytes]:
+    """The store's, but for what processes share while they have it open."""
+    found = {path.name: path.read_bytes() for path in daemon.at.glob("h.db*")}
+    return {name: content for name, content in found.items() if name not in ("h.db.lock", "h.db-shm")}
+
+
+def kill_with_a_log(running) -> None:
+    """End it while its log holds what the store's file does not, and its marker tells of that."""
+    commits = int((running.at / "h.db.id").read_bytes().split()[-1])
+    reader = apsw.Connection(str(running.at / "h.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM event").get  # noqa: B018 -- from now on nothing goes from the log to the file
+    for _ in range(5):
+        running.submit(GOOD)
+    wait_for(lambda: int((running.at / "h.db.id").read_bytes().split()[-1]) > commits + 4)
+    running.end(signal.SIGKILL)
+    reader.close()
+
+
 @pytest.mark.parametrize(
-    "kind", ["garbage", "another program's", "gone", "empty", "cut", "older than its marker", "of a newer version"]
+    ("kind", "end"),
+    [
+        *((kind, signal.SIGTERM) for kind in KINDS),
+        ("older than its marker", signal.SIGKILL),
+        ("with a byte of its log flipped", signal.SIGKILL),
+        ("without its log", signal.SIGKILL),
+    ],
 )
-def test_a_store_that_is_not_as_it_was_left_is_refused_and_left_alone(daemon, kind):
+def test_a_store_that_is_not_as_it_was_left_is_refused_and_left_alone(daemon, kind, end):
     running = daemon(hook("one", 65009)).start()
-    running.submit(*[GOOD] * 50)
-    running.end()
+    if end == signal.SIGKILL:
+        kill_with_a_log(running)
+    else:
+        running.submit(*[GOOD] * 50)
+        running.end()
     code = spoil(running, kind)
     store = running.at / "h.db"
-    before = store.read_bytes() if store.exists() else None
+    before = files(running)
     for _ in range(2):
         done = running.run()
         assert done.returncode == code
         assert str(store) in done.stderr
         assert "Traceback" not in done.stderr
-        assert (store.read_bytes() if store.exists() else None) == before
+        assert files(running) == before
 
 
-def test_accept_loss_takes_a_store_that_is_older_than_its_marker(daemon):
+@pytest.mark.parametrize("kind", ["older than its marker", "with a byte of its log flipped"])
+def test_accept_loss_takes_a_store_that_is_older_than_its_marker(daemon, kind):
     running = daemon().start()
-    running.end()
-    assert spoil(running, "older than its marker") == 65
+    kill_with_a_log(running)
+    assert spoil(running, kind) == 65
+    assert running.run().returncode == 65
     assert running.run_briefly("--accept-loss") == 0
     assert running.run_briefly() == 0
 

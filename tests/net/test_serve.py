@@ -157,6 +157,20 @@ async def test_a_connection_is_kept_until_it_has_been_idle_too_long(autojump_clo
         assert trio.current_time() - began == pytest.approx(1, abs=0.1)
 
 
+async def test_a_server_without_clients_sleeps_and_ends_the_next_dawdler_in_time(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with serving(echo, tmp_path) as house:
+        await house.ask(get("/", "Connection: close"))
+        await trio.sleep(1)
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline > 60  # the one of `serving`
+        began = trio.current_time()
+        async with await house.connect() as stream:
+            await stream.send_all(b"GET / ")
+            assert (await read_all(stream)).startswith(b"HTTP/1.1 408")
+        assert trio.current_time() - began == pytest.approx(10, abs=0.3)
+
+
 async def test_an_app_may_take_its_time(autojump_clock: object, tmp_path: Path) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await trio.sleep(300)

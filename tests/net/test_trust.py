@@ -1,5 +1,6 @@
 """Which certificates TLS rests on, and what is said of files that it cannot (THREATS §1 Connecting)."""
 
+import resource
 import ssl
 import threading
 from pathlib import Path
@@ -143,6 +144,31 @@ async def test_a_file_that_has_gone_is_a_local_fault_until_it_is_back(files):
     assert (told.value.code, told.value.detail) == ("local_fault", f"{path}: No such file or directory")
     (files / "away.pem").rename(path)
     assert await trusts.context(Trust(str(path)))
+
+
+async def test_without_descriptors_no_context_is_made_that_trusts_nobody(files, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(files / "ca.pem"))  # stands for the system's
+    trusts = Trusts()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(AttemptFailure) as told:
+            await trusts.context(None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert told.value.code == "local_fault"
+    assert "Too many open files" in told.value.detail
+    assert (await trusts.context(None)).cert_store_stats()["x509_ca"] == 1
+
+
+async def test_a_host_that_can_start_no_thread_is_a_local_fault(monkeypatch):
+    async def no_thread(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", no_thread)
+    with pytest.raises(AttemptFailure) as told:
+        await Trusts().context(None)
+    assert told.value.code == "local_fault"
 
 
 @pytest.mark.parametrize(

@@ -452,6 +452,16 @@ def test_a_host_is_an_address_or_a_name():
     ]
 
 
+@given(st.ip_addresses().map(str) | st.text(st.sampled_from("0123456789abcdef.:%x²٣[]"), max_size=20))
+def test_an_address_is_what_python_takes_for_one(text):
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        assert not is_literal(text)
+    else:
+        assert is_literal(text) or "%" in text
+
+
 # --- what a URL names -------------------------------------------------------------------------------------------
 
 

@@ -55,9 +55,9 @@ def test_strikes_beyond_a_schedule_that_was_shortened_fail():
 
 @pytest.mark.parametrize(
     ("delays", "longest"),
-    [(DELAYS, 86_400_000), ((), 86_400_000), ((0.0, 7 * 86400.0, 1.0), round(7.7 * 86_400_000))],
+    [((0.0, 5.0, 300.0), 330_000), ((), 2000), ((0.0, 7 * 86400.0, 1.0), round(7.7 * 86_400_000))],
 )
-def test_the_longest_wait_counts_the_spread_and_what_a_receiver_may_ask_for(delays: tuple[float, ...], longest: int):
+def test_the_longest_wait_counts_the_spread(delays: tuple[float, ...], longest: int):
     assert longest_ms(delays) == longest
 
 

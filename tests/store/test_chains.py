@@ -133,9 +133,9 @@ def test_wherever_cancelling_stops_what_is_left_of_a_key_goes_on(queued: Queue, 
 def test_a_clock_that_was_set_back_pulls_in_what_is_due_too_late_and_nothing_that_is_blocked(queued: Queue):
     queued.insert([(1, "a")], [(1, "a")], [(2, None)])
     queued.end(1, Verdict("pending", 1, START_MS + 10 * LATER))
-    assert queue.pull_in(queued.conn, 1, LATER) == 1
+    assert queue.pull_in(queued.conn, 1, LATER, is_retry=True) == 1
     assert queued.due() == [1]
-    assert queue.pull_in(queued.conn, 1, LATER) == 0
+    assert queue.pull_in(queued.conn, 1, LATER, is_retry=True) == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([None, "a", "b"])), max_size=30), st.randoms())

@@ -1,5 +1,6 @@
 """The writer: groups commits, tells everybody their own answer, and writes nothing half."""
 
+import resource
 import threading
 from pathlib import Path
 
@@ -147,6 +148,82 @@ async def test_a_full_store_refuses_and_recovers_by_itself(tmp_path):
         made.close()
 
 
+@pytest.mark.parametrize("error", [apsw.CantOpenError, apsw.IOError, apsw.NoMemError, MemoryError])
+async def test_a_read_that_this_host_cannot_make_just_now_is_refused_or_waited_for(tmp_path, error):
+    kinds, tries = [], []
+
+    def look(conn: apsw.Connection) -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise error("not now")
+        return conn.execute("SELECT count(*) FROM event").get
+
+    made = Store(opened(tmp_path / "h.db"))
+    made.stats.troubled = kinds.append
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made.run)
+        with pytest.raises(Refused) as refused:
+            await made.read(look)
+        assert refused.value.code == "unavailable"
+        assert await made.read(look, keep=True) == 0
+        made.close()
+    assert kinds == ["memory" if error in (apsw.NoMemError, MemoryError) else "store_io"] * 2
+
+
+async def test_a_store_is_read_though_no_descriptor_is_left(tmp_path):
+    made = Store(opened(tmp_path / "h.db"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made.run)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            await made.write(events.insert, [entry(made)])
+            both = threading.Barrier(2)  # one waits for the other: each is read on a connection of its own
+            counts = []
+
+            def count(conn: apsw.Connection) -> int:
+                both.wait(10)
+                return conn.execute("SELECT count(*) FROM event").get
+
+            async def look() -> None:
+                counts.append(await made.read(count))
+
+            async with trio.open_nursery() as reading:
+                reading.start_soon(look)
+                reading.start_soon(look)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert counts == [1, 1]
+        made.close()
+
+
+async def test_a_write_without_memory_is_refused_and_the_next_is_taken(store):
+    def spoil(conn: apsw.Connection) -> None:
+        conn.execute("DELETE FROM event")
+        raise MemoryError
+
+    await store.write(events.insert, [entry(store)])
+    with pytest.raises(Refused, match="no memory"):
+        await store.change(spoil)
+    await store.write(events.insert, [entry(store)])
+    assert await store.read(lambda conn: conn.execute("SELECT count(*) FROM event").get) == 2
+
+
+async def test_a_page_that_is_found_damaged_while_reading_ends_the_store(tmp_path):
+    def look(conn: apsw.Connection) -> None:
+        raise apsw.CorruptError("database disk image is malformed")
+
+    async def read() -> None:
+        made = Store(opened(tmp_path / "h.db"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(made.run)
+            await made.read(look)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await read()
+    assert ended.group_contains(StoreDamaged, match=r"h\.db: database disk image is malformed: restore it")
+
+
 def test_the_file_is_made_as_durable_as_it_is_promised(tmp_path):
     store = opened(tmp_path / "h.db")
     pragma = store.writer.pragma
@@ -197,6 +274,16 @@ def test_a_store_that_lost_commits_is_refused_unless_the_loss_is_accepted(tmp_pa
     with pytest.raises(StoreDamaged, match="7 commits that were on disk are missing"):
         opened(path)
     Store(opened(path, accept_loss=True))._close()
+
+
+def test_a_first_daemon_that_died_before_it_had_made_anything_stands_in_nobodys_way(tmp_path):
+    path = tmp_path / "h.db"
+    begun = apsw.Connection(str(path))
+    begun.pragma("journal_mode", "wal")
+    begun.close()
+    assert path.stat().st_size
+    Store(opened(path))._close()
+    Store(opened(path))._close()
 
 
 @pytest.mark.parametrize("text", ["", "hookrelay store 12\n", "\0" * 60])

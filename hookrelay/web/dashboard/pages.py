@@ -4,13 +4,15 @@ import gzip
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hookrelay.units import format_time
 from hookrelay.web.dashboard.text import NOTHING, count, milliseconds, percent, size, visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 FILES = {
     "app.css": "text/css; charset=utf-8",
@@ -34,8 +36,10 @@ def address(name: str) -> str:
 
 
 @cache
-def environment() -> Environment:
+def environment() -> "Environment":
     """All templates. What they show goes through `visible`, and is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # takes 40 ms: after the start, if at all
+
     made = Environment(
         loader=PackageLoader("hookrelay.web.dashboard"),
         autoescape=True,
