@@ -16,7 +16,7 @@ from hookrelay.model import ConfigError
 
 def check(config: Path | None, print_effective: bool) -> int:
     """Say `ok` or every mistake, one a line; returns the exit code. None means the default file, where it exists."""
-    from hookrelay.daemon import load_whole
+    from hookrelay.outfit import load_whole
 
     try:
         loaded = load_whole(find(config), os.environ)

@@ -59,8 +59,8 @@ def _show(found: Finding) -> None:
 
 def _examine(target: Target, *, skip_integrity: bool) -> Iterator[Finding]:
     from hookrelay.config.load import find
-    from hookrelay.daemon import load_whole
     from hookrelay.model import ConfigError
+    from hookrelay.outfit import load_whole
 
     file = find(target.config)
     loaded = None

@@ -14,10 +14,6 @@ from hookrelay.config.settings import Config, Loaded, Unix
 from hookrelay.config.show import without_password
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-FREE_AT_LEAST = 128 << 20
-"""With less, submissions are refused (THREATS §4)."""
-DESCRIPTORS_KEPT = 600
-"""What a daemon needs beside connections to receivers."""
 NARROWEST = {4: 8, 6: 32}
 """Bits of a network, by version: one with fewer is hardly meant."""
 BEGUN_S = 1_767_225_600
@@ -72,6 +68,8 @@ def of_permissions(loaded: Loaded, file: Path | None) -> Iterator[Finding]:
 
 def of_disk(config: Config) -> Iterator[Finding]:
     """Whether there is room to write, and for a backup."""
+    from hookrelay.store.space import FREE_AT_LEAST
+
     path = config.store.path
     try:
         free = shutil.disk_usage(path.parent).free
@@ -164,6 +162,8 @@ def of_dns(loaded: Loaded, names: list[str]) -> Iterator[Finding]:
 
 def of_descriptors(limit: int, wanted: int, whose: str) -> Finding:
     """Whether as many connections can be open as `delivery.max_connections` says."""
+    from hookrelay.outfit import DESCRIPTORS_KEPT
+
     needed = wanted + DESCRIPTORS_KEPT
     said = f"{whose} may open {limit:,} files; delivery.max_connections = {wanted:,} takes {needed:,}"
     if limit < needed:

@@ -47,9 +47,9 @@ def test_the_daemon_starts_without_what_many_never_need():
 def test_garbage_is_left_alone_at_the_start_and_collected_once_the_daemon_runs(tmp_path):
     (tmp_path / "h.toml").write_text("")
     asked = (
-        "import gc, sys, hookrelay.daemon as daemon, hookrelay.cli.main as cli\n"
-        "load, seen = daemon.load, []\n"
-        "daemon.load = lambda *said: seen.append(gc.isenabled()) or load(*said)\n"
+        "import gc, sys, hookrelay.daemon as daemon, hookrelay.cli.main as cli, hookrelay.outfit as outfit\n"
+        "load, seen = outfit.load, []\n"
+        "outfit.load = lambda *said: seen.append(gc.isenabled()) or load(*said)\n"
         "daemon.opening.open_file = lambda *_, **__: sys.exit(f'{seen} {gc.isenabled()}')\n"
         f"cli.main(['serve', '--config', {str(tmp_path / 'h.toml')!r}])\n"
     )

@@ -8,8 +8,8 @@ import pytest
 from hookrelay.config.load import load
 from hookrelay.config.otel import is_installed, read_otel
 from hookrelay.config.settings import Otel
-from hookrelay.daemon import load_whole
 from hookrelay.model import ConfigError, ConfigMistake
+from hookrelay.outfit import load_whole
 
 
 def read(**environ: str) -> tuple[Otel, list[str]]:

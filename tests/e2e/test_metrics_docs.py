@@ -185,7 +185,7 @@ def test_each_setting_on_the_page_is_one_that_check_accepts(text: str, tmp_path:
 
 
 TEXTS = " ".join([PAGE.replace("\n", " "), *(rule["annotations"]["description"] for rule in RULES)])
-NAMED = {words for words in quoted(TEXTS) if re.match(r"hookrelay [a-z]", words)} - {"hookrelay doctor"}
+NAMED = {words for words in quoted(TEXTS) if re.match(r"hookrelay [a-z]", words)}
 
 
 @pytest.mark.parametrize("words", sorted(NAMED))
