@@ -26,6 +26,8 @@ class House:
         self.stopped = trio.Event()
         self.scope = trio.CancelScope()
         self.errors: list[BaseException] = []
+        self.troubles: list[None] = []
+        """One for each row of clients that could not be accepted."""
 
     async def connect(self) -> trio.SocketStream:
         if self.door == "tcp":
@@ -53,6 +55,7 @@ async def serving(app: App, tmp_path: Path, door: str = "unix", **limits: float)
                 stopping=house.stopping,
                 limits=Limits(**limits),  # type: ignore[arg-type]  # whole numbers where the field has them
                 on_error=house.errors.append,
+                on_trouble=lambda: house.troubles.append(None),
                 task_status=task_status,
             )
         house.stopped.set()
