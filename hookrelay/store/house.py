@@ -20,6 +20,7 @@ from hookrelay.store.worker import Worker
 
 CHECKPOINT_S = 0.1
 LOOK_S = 1.0
+QUIET_S = 2.0
 WAL_LIMIT = 64 << 20
 """Bytes of write-ahead log over which it is cut at once (THREATS §5.4)."""
 IDLE_S = 30.0
@@ -67,6 +68,11 @@ class House:
         is_idle = trio.current_time() - since >= IDLE_S
         return self._wal_bytes > (IDLE_WAL_LIMIT if is_idle else WAL_LIMIT)
 
+    def _is_quiet(self) -> bool:
+        """Nothing has been written for a while: ten looks a second would be most of what an idle daemon does."""
+        commits, since = self._written
+        return self._commits() == commits and trio.current_time() - since > QUIET_S
+
     def mark(self) -> None:
         """Write down how many commits are on disk at least."""
         marker, commits = self._opened.marker, self._commits()
@@ -103,7 +109,7 @@ class House:
                 if self._commits() != seen:
                     seen = self._commits()
                     conn = await call(partial(_checkpoint, self._opened.path, conn))
-                await trio.sleep(CHECKPOINT_S)
+                await trio.sleep(LOOK_S if self._is_quiet() else CHECKPOINT_S)
         finally:
             if conn is not None:
                 conn.close()
