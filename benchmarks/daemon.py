@@ -77,10 +77,14 @@ def _daemon(at: Path, ear: Ear, **env: str) -> Iterator[tuple[rig.Daemon, float]
         yield rig.Daemon(at, pid), ready - began
 
 
-def _cpu_s(pid: int) -> float:
-    """CPU time of all threads there are, to the nanosecond where `stat` counts ticks of 10 ms."""
+def _by_thread(pid: int) -> dict[str, float]:
+    """CPU time of each thread there is, to the nanosecond where `stat` counts ticks of 10 ms."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    return {task.name: int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
+
+
+def _cpu_s(pid: int) -> float:
+    return sum(_by_thread(pid).values())
 
 
 # --- start ------------------------------------------------------------------------------------------------------
@@ -111,10 +115,10 @@ def _idle(count: int) -> None:
         _write(at, [_webhook(number) for number in range(count)])
         with _daemon(at, Ear(at)) as (daemon, _):
             time.sleep(SETTLED_S)
-            cpu, wakes, began = _cpu_s(daemon.pid), _wakes(daemon.pid), time.monotonic()
+            cpu, wakes, began = _by_thread(daemon.pid), _wakes(daemon.pid), time.monotonic()
             time.sleep(IDLE_S)
             seconds = time.monotonic() - began
-            used, woke = (_cpu_s(daemon.pid) - cpu) / seconds, (_wakes(daemon.pid) - wakes) / seconds
+            used, woke = _growth(cpu, _by_thread(daemon.pid)) / seconds, _growth(wakes, _wakes(daemon.pid)) / seconds
             rollup = _rollup(daemon.pid)
     print(
         f"  idle with {count:,} webhooks: {used:.2%} of a core, awake {woke:.0f} times a second;"
@@ -124,14 +128,19 @@ def _idle(count: int) -> None:
     )
 
 
-def _wakes(pid: int) -> int:
-    """How often its threads have waited for something so far."""
-    found = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith("voluntary"):
-                found += int(line.split()[1])
-    return found
+def _wakes(pid: int) -> dict[str, float]:
+    """How often each of its threads has waited for something so far."""
+    return {
+        task.name: int(line.split()[1])
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for line in (task / "status").read_text().splitlines()
+        if line.startswith("voluntary")
+    }
+
+
+def _growth(before: dict[str, float], after: dict[str, float]) -> float:
+    """By how much the sum has grown; a thread that ended meanwhile has taken its count with it."""
+    return sum(count - before.get(thread, 0) for thread, count in after.items())
 
 
 def _rollup(pid: int) -> dict[str, int]:

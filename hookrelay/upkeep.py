@@ -21,7 +21,7 @@ FIRST_S = 5.0
 LOOK_S = 60.0
 STEP = 500
 """Rows of one transaction: 3 to 5 ms."""
-SHARE = 0.5
+SHARE = 0.4
 """Of the time, waiting for the turn to write included: on a busy store that is most of a step's."""
 FULL, ROOMY = 0.9, 0.85
 """Over the first share of `store.max_size` what has ended goes, however new, until no more than the second is used."""
