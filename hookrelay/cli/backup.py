@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hookrelay.cli.api import EX_DAMAGED, EX_IO, EX_NO, EX_TAKEN, Target, echo_json, fail, options
+from hookrelay.cli.api import EX_DAMAGED, EX_IO, EX_NO, EX_TAKEN, Target, fail, options
 from hookrelay.cli.own_store import locked_store
+from hookrelay.cli.shown import echo_json
 
 if TYPE_CHECKING:
     from hookrelay.store.backup import Facts

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import tomli_w
 
-from hookrelay.cli.api import EX_CONFIG, Target, clean
+from hookrelay.cli.api import EX_CONFIG, Target
 from hookrelay.cli.reload import INVALID
+from hookrelay.cli.shown import clean
 from hookrelay.config.load import DEFAULT_PATH, find
 from hookrelay.config.show import describe
 from hookrelay.model import ConfigError

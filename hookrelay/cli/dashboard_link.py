@@ -2,7 +2,8 @@
 
 import click
 
-from hookrelay.cli.api import LINK, Target, echo_json, options, show_list
+from hookrelay.cli.api import LINK, Target, options, show_list
+from hookrelay.cli.shown import echo_json
 
 
 @click.command(short_help="Make a one-time link to the dashboard.")

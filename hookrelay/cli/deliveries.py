@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
-from hookrelay.cli.api import DELIVERY, EVENT, WEBHOOK, Target, echo_json, options, options_where, paging, show_list
+from hookrelay.cli.api import DELIVERY, EVENT, WEBHOOK, Target, options, options_where, paging, show_list
 from hookrelay.cli.exchange import show_delivery
+from hookrelay.cli.shown import echo_json
 
 _STATUSES = click.Choice(["pending", "held", "succeeded", "failed", "cancelled"])
 

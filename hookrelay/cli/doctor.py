@@ -12,9 +12,10 @@ import click
 
 from hookrelay import __version__
 from hookrelay.cli import findings
-from hookrelay.cli.api import EX_NO, Target, clean, echo_json, options
+from hookrelay.cli.api import EX_NO, Target, options
 from hookrelay.cli.findings import OK, PROBLEM, WARNING, Finding
 from hookrelay.cli.own_store import hold
+from hookrelay.cli.shown import clean, echo_json
 
 NAMES = 3
 """Names of receivers that are looked up."""

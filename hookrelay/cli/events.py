@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from hookrelay.cli.api import EVENT, Target, clean, confirm, echo_json, facts, options, paging, show_list, table
+from hookrelay.cli.api import EVENT, Target, confirm, options, paging, show_list
+from hookrelay.cli.shown import clean, echo_json, facts, table
 
 
 @click.group(short_help="List events, look at one, expunge payloads.")

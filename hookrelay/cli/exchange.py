@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from hookrelay.cli.api import clean, facts, table
+from hookrelay.cli.shown import clean, facts, table
 
 
 def show_delivery(delivery: dict[str, Any]) -> None:

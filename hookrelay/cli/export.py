@@ -55,7 +55,7 @@ def command(target: Target, tenant: str | None, file: Path | None) -> None:
     with target.client() as client:
         found = [each for each in client.pages("/v1/webhooks", {"tenant": tenant}) if each["source"] == "api"]
     if target.is_json:
-        from hookrelay.cli.api import echo_json
+        from hookrelay.cli.shown import echo_json
 
         echo_json([said_of(each) for each in found])
         return

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hookrelay.cli.api import Target, clean, coloured
+from hookrelay.cli.api import Target
 from hookrelay.cli.exchange import error_text
+from hookrelay.cli.shown import clean, coloured
 
 if TYPE_CHECKING:
     from hookrelay.net.api_client import ApiClient

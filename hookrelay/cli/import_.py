@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hookrelay.cli.api import EX_IO, EX_NO, Target, clean, confirm, fail, options
+from hookrelay.cli.api import EX_IO, EX_NO, Target, confirm, fail, options
 from hookrelay.cli.export import FIELDS, said_of
+from hookrelay.cli.shown import clean
 
 if TYPE_CHECKING:
     from hookrelay.config.files import Document

@@ -2,7 +2,8 @@
 
 import click
 
-from hookrelay.cli.api import KEY, Target, confirm, echo_json, facts, options, paging, show_list
+from hookrelay.cli.api import KEY, Target, confirm, options, paging, show_list
+from hookrelay.cli.shown import echo_json, facts
 
 
 @click.group(short_help="Make, list and revoke keys of the HTTP API.")

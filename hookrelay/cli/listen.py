@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from hookrelay.cli.api import Target, clean, options
+from hookrelay.cli.api import Target, options
+from hookrelay.cli.shown import clean
 from hookrelay.cli.sign import read_key
 
 if TYPE_CHECKING:

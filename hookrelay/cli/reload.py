@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from hookrelay.cli.api import EX_CONFIG, Target, clean, echo_json, options
+from hookrelay.cli.api import EX_CONFIG, Target, options
+from hookrelay.cli.shown import clean, echo_json
 
 INVALID = "invalid_configuration"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hookrelay.cli.api import WEBHOOK, Target, confirm, echo_json, options
+from hookrelay.cli.api import WEBHOOK, Target, confirm, options
+from hookrelay.cli.shown import echo_json
 from hookrelay.units import format_time, parse_duration
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from hookrelay.cli.api import EX_IO, EX_USAGE, echo_json, fail
+from hookrelay.cli.api import EX_IO, EX_USAGE, fail
+from hookrelay.cli.shown import echo_json
 
 SECRET_VARIABLE = "HOOKRELAY_SECRET"  # noqa: S105 -- the variable's name, no secret
 

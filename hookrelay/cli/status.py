@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from hookrelay.cli.api import EX_NO, Target, clean, echo_json, facts, options_where, table
+from hookrelay.cli.api import EX_NO, Target, options_where
+from hookrelay.cli.shown import clean, echo_json, facts, table
 from hookrelay.units import format_duration
 
 

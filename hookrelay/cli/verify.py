@@ -4,7 +4,8 @@ import time
 
 import click
 
-from hookrelay.cli.api import EX_NO, echo_json
+from hookrelay.cli.api import EX_NO
+from hookrelay.cli.shown import echo_json
 from hookrelay.cli.sign import read_bytes, read_key
 
 TOLERANCE_S = 300

@@ -11,8 +11,6 @@ from hookrelay.cli.api import (
     WEBHOOK,
     Target,
     confirm,
-    echo_json,
-    facts,
     options,
     options_where,
     paging,
@@ -22,6 +20,7 @@ from hookrelay.cli.api import (
     show_list,
 )
 from hookrelay.cli.exchange import show_exchange
+from hookrelay.cli.shown import echo_json, facts
 
 _RESETTABLE = (*("description", "headers", "max-in-flight", "metadata", "ordered", "rate-limit", "retry", "timeout"),)
 _UNREADABLE = "74 a file cannot be read"

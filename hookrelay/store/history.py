@@ -5,24 +5,16 @@ lets through fill the page. What matches rarely gives short pages, until the end
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
-from itertools import chain, repeat
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 from msgspec import Struct
 
-LOOKED_THROUGH = 10_000
-"""Candidates that one page looks at: about 20 ms."""
-STEPS = (50, 250, 1000, 5000)
-"""Candidates a step: few where all match, many where hardly any do."""
-CLOCK_SLACK_MS = 60_000
-"""Numbers grow with time, but for a clock that was set back by so much."""
-_NONE = 1 << 62
-
-Row = TypeVar("Row")
+from hookrelay.store.halving import bounds, deliveries_of
+from hookrelay.store.paging import Look, Page, Step, fill, sizes
 
 
 class DeliveryRow(NamedTuple):
@@ -79,13 +71,6 @@ class EventRow(NamedTuple):
     test: int
     purged_ms: int | None
     """When its payload was expunged; None where it is there."""
-
-
-class Page(NamedTuple, Generic[Row]):
-    """Rows, newest first, and the number below which the next page begins; None where nothing is left."""
-
-    rows: list[Row]
-    next: int | None
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -145,9 +130,9 @@ _OF_WEBHOOK_ENDED = _STEP.format(
 
 def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit: int) -> Page[DeliveryRow]:
     """Up to `limit` deliveries, newest first, older than number `before` where it is given."""
-    low, high = _bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
+    low, high = bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
     if wanted.event is not None:
-        first, last = _deliveries_of(conn, wanted.event)
+        first, last = deliveries_of(conn, wanted.event)
         low, high = max(low, first), min(high, last)
     start = high if before is None else min(before, high)
     match: dict[str, Any] = {
@@ -163,9 +148,9 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
     }
     is_ended = wanted.state in ("failed", "cancelled")
     narrows = (wanted.is_held, wanted.type, wanted.since_ms, wanted.until_ms, wanted.code)
-    steps = _steps(limit, is_picky=any(each is not None for each in narrows) or not (is_ended or wanted.state is None))
+    steps = sizes(limit, is_picky=any(each is not None for each in narrows) or not (is_ended or wanted.state is None))
     if wanted.webhook is None and wanted.tenant is not None and wanted.event is None:
-        return _page(_merged(conn, wanted.tenant, match, start), start, limit, steps)
+        return fill(_merged(conn, wanted.tenant, match, start), start, limit, steps)
     if wanted.webhook is not None:
         text = _OF_WEBHOOK_ENDED if is_ended else _OF_WEBHOOK
     else:
@@ -174,7 +159,7 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
     def look(below: int, count: int) -> Step[DeliveryRow]:
         return _delivery_step(conn.execute(text, {**match, "below": below, "count": count}).get)
 
-    return _page(look, start, limit, steps)
+    return fill(look, start, limit, steps)
 
 
 def recent(conn: apsw.Connection, numbers: Sequence[int]) -> list[DeliveryRow]:
@@ -200,7 +185,7 @@ def ended(conn: apsw.Connection, wanted: Ended, above: int, limit: int) -> tuple
 
     Tests are never among them, nor what has no payload any more.
     """
-    low, high = _bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
+    low, high = bounds(conn, "delivery", wanted.since_ms, wanted.until_ms)
     text = conn.execute(
         "SELECT json_group_array(json_array(seq, matches) ORDER BY seq) FROM"
         " (SELECT d.seq AS seq, (?4 IS NULL OR e.type = ?4) AND d.created_ms >= ?5 AND d.created_ms < ?6"
@@ -296,7 +281,7 @@ def events(
 ) -> Page[EventRow]:
     """Up to `limit` events, newest first, older than number `before`; `between` two times (ms, the later excluded)."""
     since_ms, until_ms = between
-    low, high = _bounds(conn, "event", since_ms, until_ms)
+    low, high = bounds(conn, "event", since_ms, until_ms)
     start = high if before is None else min(before, high)
     text = _EVENTS_OF_ALL if tenant is None else _EVENTS_OF_TENANT
     match: dict[str, Any] = {"tenant": tenant, "type": type, "since": since_ms, "until": until_ms, "low": low}
@@ -305,13 +290,13 @@ def events(
         return _event_step(conn.execute(text, {**match, "below": below, "count": count}).get)
 
     is_picky = type is not None or since_ms is not None or until_ms is not None
-    return _page(look, start, limit, _steps(limit, is_picky=is_picky))
+    return fill(look, start, limit, sizes(limit, is_picky=is_picky))
 
 
 def event(conn: apsw.Connection, seq: int, limit: int) -> tuple[EventRow, bytes, int, list[DeliveryRow]] | None:
     """One event with its data, how many deliveries it has, and the first `limit` of them."""
     for row in conn.execute(f"{_EVENT}, data FROM event WHERE seq = ?", (seq,)):
-        first, end = _deliveries_of(conn, seq)
+        first, end = deliveries_of(conn, seq)
         rows = conn.execute(f"{_SHOWN} WHERE d.seq >= ? AND d.seq < ? ORDER BY d.seq LIMIT ?", (first, end, limit))
         found = [DeliveryRow(*each) for each in rows]
         count = conn.execute("SELECT count(*) FROM delivery WHERE seq >= ? AND seq < ?", (first, end)).get
@@ -335,17 +320,6 @@ _decode_lists = msgspec.json.Decoder(list[list[Any]]).decode
 # --- steps ------------------------------------------------------------------------------------------------------
 
 
-class Step(NamedTuple, Generic[Row]):
-    """A look at some candidates: how many there were, the least of them, and what matched, newest first."""
-
-    looked: int
-    least: int | None
-    rows: list[Row]
-
-
-Look = Callable[[int, int], Step[Row]]
-"""Looks at up to so many candidates (the second) with numbers below another (the first)."""
-
 _read_count = msgspec.json.Decoder(tuple[int, int | None]).decode
 _read_deliveries = msgspec.json.Decoder(list[DeliveryRow]).decode
 _read_events = msgspec.json.Decoder(list[EventRow]).decode
@@ -358,30 +332,6 @@ def _delivery_step(row: tuple[str, str]) -> Step[DeliveryRow]:
 
 def _event_step(row: tuple[str, str]) -> Step[EventRow]:
     return Step(*_read_count(row[0]), _read_events(row[1]))
-
-
-def _steps(limit: int, *, is_picky: bool) -> Iterator[int]:
-    """How many candidates each step takes: as many as are shown, where no filter leaves any out."""
-    return chain(STEPS if is_picky else (limit, *STEPS[1:]), repeat(STEPS[-1]))
-
-
-def _page(look: Look[Row], start: int, limit: int, steps: Iterator[int]) -> Page[Row]:
-    """Step by step until the page is full, all was looked at, or enough for one page."""
-    rows: list[Row] = []
-    below, looked = start, 0
-    for size in steps:
-        step = look(below, size + 1)
-        rows += step.rows
-        looked += step.looked
-        if len(rows) > limit:
-            last: Any = rows[limit - 1]
-            return Page(rows[:limit], last.seq)
-        if step.looked <= size or step.least is None:
-            break
-        if looked >= LOOKED_THROUGH:
-            return Page(rows, step.least)
-        below = step.least
-    return Page(rows, None)
 
 
 _NUMBERS = (
@@ -424,47 +374,3 @@ def _merged(conn: apsw.Connection, tenant: str, match: dict[str, Any], start: in
         return _delivery_step(conn.execute(_GIVEN, {**match, "numbers": json.dumps(numbers)}).get)
 
     return look
-
-
-def _bounds(conn: apsw.Connection, table: str, since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
-    """Numbers that all rows between two times lie within (the second excluded): found by halving, since both grow."""
-    low = 0 if since_ms is None else _first_at(conn, table, since_ms - CLOCK_SLACK_MS)
-    high = _NONE if until_ms is None else _first_at(conn, table, until_ms + CLOCK_SLACK_MS)
-    return low, high
-
-
-_AT = {
-    "delivery": "SELECT created_ms FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1",
-    "event": "SELECT created_ms FROM event WHERE seq >= ? ORDER BY seq LIMIT 1",
-}
-_LAST = {"delivery": "SELECT max(seq) FROM delivery", "event": "SELECT max(seq) FROM event"}
-
-
-def _first_at(conn: apsw.Connection, table: str, ms: int) -> int:
-    low, high = 0, (conn.execute(_LAST[table]).get or 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        at_ms = conn.execute(_AT[table], (middle,)).get
-        if at_ms is not None and at_ms < ms:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _deliveries_of(conn: apsw.Connection, event: int) -> tuple[int, int]:
-    """The numbers of an event's deliveries (the second excluded): they are given out in the order of the events'."""
-    return first_delivery_of(conn, event), first_delivery_of(conn, event + 1)
-
-
-def first_delivery_of(conn: apsw.Connection, event: int) -> int:
-    """The number of the first delivery of an event or of a later one: found by halving, since both grow."""
-    low, high = 0, (conn.execute(_LAST["delivery"]).get or 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = conn.execute("SELECT event FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)).get
-        if found is not None and found < event:
-            low = middle + 1
-        else:
-            high = middle
-    return low

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import apsw
 
-from hookrelay.store.history import first_delivery_of
+from hookrelay.store.halving import first_delivery_of
 
 
 class Step(NamedTuple):

@@ -11,7 +11,7 @@ import apsw
 from msgspec import Struct
 
 from hookrelay.model import OPERATORS
-from hookrelay.store.history import first_delivery_of
+from hookrelay.store.halving import first_delivery_of
 
 NOTHING = b"null"
 """What stands in place of an event's data: JSON as it was."""

@@ -28,6 +28,7 @@ from hookrelay.rules.wording import shown
 from hookrelay.store import history, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
+from hookrelay.store.paging import Page
 from hookrelay.store.sessions import SessionRow
 from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
@@ -145,7 +146,7 @@ class Call:
             raise Refused("not_found", "there is no delivery with this id: it may be past its retention")
         return found
 
-    async def deliveries(self, wanted: history.Wanted, before: int | None, limit: int) -> history.Page[Any]:
+    async def deliveries(self, wanted: history.Wanted, before: int | None, limit: int) -> Page[Any]:
         """Deliveries that are there for this call."""
         wanted = msgspec.structs.replace(wanted, tenant=self.tenant())
         return await self.parts.store.read(history.deliveries, wanted, before, limit)
@@ -168,7 +169,7 @@ class Call:
 
     async def events(
         self, type: str | None, between: tuple[int | None, int | None], before: int | None, limit: int
-    ) -> history.Page[history.EventRow]:
+    ) -> Page[history.EventRow]:
         """Events that are there for this call."""
         return await self.parts.store.read(history.events, self.tenant(), type, between, before, limit)
 

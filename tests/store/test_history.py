@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from hookrelay.store import history
+from hookrelay.store import history, paging
 from hookrelay.store.open import open_memory
 
 HOOKS = {1: "acme", 2: "acme", 3: "other"}
@@ -125,7 +125,7 @@ def test_the_pages_hold_what_a_look_at_every_row_finds_newest_first(
         wanted = structs.replace(wanted, tenant=HOOKS[wanted.webhook])
     made = Past()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "STEPS", steps)
+        patch.setattr(paging, "STEPS", steps)
         at_ms = 0
         for tenant, type, later_ms, deliveries in events:
             at_ms += later_ms
@@ -137,8 +137,8 @@ def test_the_pages_hold_what_a_look_at_every_row_finds_newest_first(
 def test_a_page_looks_at_no_more_than_its_share_and_the_next_goes_on_from_there(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(history, "LOOKED_THROUGH", 100)
-    monkeypatch.setattr(history, "STEPS", (10, 20, 40, 40))
+    monkeypatch.setattr(paging, "LOOKED_THROUGH", 100)
+    monkeypatch.setattr(paging, "STEPS", (10, 20, 40, 40))
     past.add("acme", "rare", 0, [(1, "succeeded", 200)])
     for number in range(500):
         past.add("acme", "a", number, [(1, "succeeded", 200)])

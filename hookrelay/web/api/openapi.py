@@ -1,43 +1,17 @@
 """The OpenAPI 3.1 document: made from the models that requests are read with and answers are written from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from hookrelay import __version__
-from hookrelay.config import about
-from hookrelay.model import WebhookFields
-from hookrelay.rules.webhook_texts import EVENT_TYPE
-from hookrelay.web.api import models
+from hookrelay.web.api.schemas import MOMENT, TENANT, TEXT, TYPE, id_of, schemas
 from hookrelay.web.problems import TITLES
-
-_TEXT: dict[str, Any] = {"type": "string"}
-_TENANT: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": ["acme"]}
-_TYPE: dict[str, Any] = {
-    "type": "string",
-    "pattern": f"^{EVENT_TYPE.pattern}$",
-    "maxLength": 128,
-    "examples": ["booking.created"],
-}
-_DURATION = r"(0|[1-9][0-9]{0,9})(\.[0-9]{1,3})?(ms|s|m|h|d)"
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-_MOMENT: dict[str, Any] = {
-    "type": "string",
-    "pattern": f"^({_DATE}|{_DURATION})$",
-    "description": "An RFC 3339 time, or how long ago, such as `24h`.",
-    "examples": ["2026-02-26T10:00:00Z", "24h"],
-}
-
-
-def _id(prefix: str) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}$"}
-
 
 _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # name: where, what for, schema
-    "tenant": ("query", "Whose; only an administrator of all tenants may name another than its own.", _TENANT),
+    "tenant": ("query", "Whose; only an administrator of all tenants may name another than its own.", TENANT),
     "limit": ("query", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": 250, "default": 50}),
     "cursor": (
         "query",
@@ -46,23 +20,23 @@ _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "status": ("query", "Only these.", {"enum": ["pending", "held", "succeeded", "failed", "cancelled"]}),
     "webhook_status": ("query", "Only these.", {"enum": ["active", "paused", "disabled"]}),
-    "type": ("query", "Only events of this type.", _TYPE),
-    "since": ("query", "Accepted then or later.", _MOMENT),
-    "until": ("query", "Accepted before then.", _MOMENT),
+    "type": ("query", "Only events of this type.", TYPE),
+    "since": ("query", "Accepted then or later.", MOMENT),
+    "until": ("query", "Accepted before then.", MOMENT),
     "response_code": ("query", "Only with this status.", {"type": "integer", "minimum": 100, "maximum": 599}),
-    "webhook": ("query", "Only of this webhook.", _id("wh")),
-    "event": ("query", "Only of this event.", _id("evt")),
-    "q": ("query", "Only webhooks with this text in id, URL or description.", _TEXT),
+    "webhook": ("query", "Only of this webhook.", id_of("wh")),
+    "event": ("query", "Only of this event.", id_of("evt")),
+    "q": ("query", "Only webhooks with this text in id, URL or description.", TEXT),
     "include_waiting": ("query", "Also tell what waits.", {"enum": ["waiting"]}),
     "dry_run": ("query", "Only say what would change.", {"type": "boolean"}),
-    "include": ("query", "`events`, `deliveries`, or both with a comma between.", _TEXT),
-    "types": ("query", "Types and prefixes, with commas between: `booking.*,payment.failed`.", _TEXT),
-    "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", _id("evt")),
-    "id": ("path", "", _TEXT),
-    "If-Match": ("header", "The ETag that the webhook must have; else 412.", _TEXT),
-    "If-None-Match": ("header", "The ETag that is known; then 304.", _TEXT),
+    "include": ("query", "`events`, `deliveries`, or both with a comma between.", TEXT),
+    "types": ("query", "Types and prefixes, with commas between: `booking.*,payment.failed`.", TEXT),
+    "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", id_of("evt")),
+    "id": ("path", "", TEXT),
+    "If-Match": ("header", "The ETag that the webhook must have; else 412.", TEXT),
+    "If-None-Match": ("header", "The ETag that is known; then 304.", TEXT),
     "Idempotency-Key": ("header", "The same request again makes nothing new.", {"type": "string", "maxLength": 255}),
-    "Last-Event-ID": ("header", "Go on behind this event.", _TEXT),
+    "Last-Event-ID": ("header", "Go on behind this event.", TEXT),
 }
 _NAMES = {"webhook_status": "status", "include_waiting": "include"}
 _PAGE = ("limit", "cursor", "tenant")
@@ -274,7 +248,7 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key of the API."}},
-            "schemas": _schemas(),
+            "schemas": schemas(),
         },
     }
 
@@ -352,201 +326,3 @@ def _problem(status: int) -> dict[str, Any]:
         "description": "; ".join(titles) + ".",
         "content": {"application/problem+json": {"schema": _reference("Problem")}},
     }
-
-
-# --- schemas ----------------------------------------------------------------------------------------------------
-
-_EVENTS: dict[str, Any] = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": 1000,
-    "uniqueItems": True,
-    "items": {"type": "string", "pattern": r"^(\*|[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*(\.\*)?)$", "maxLength": 128},
-    "examples": [["booking.created", "payment.*"]],
-}
-_SECRET: dict[str, Any] = {
-    "pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$",
-    "examples": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
-}
-_FIELDS: Mapping[str, dict[str, Any]] = {
-    "url": {"format": "uri", "pattern": "^https?://", "examples": ["https://example.com/hooks"]},
-    "events": _EVENTS,
-    "description": {"maxLength": 1024},
-    "tenant": _TENANT,
-    "rate_limit": {
-        "pattern": "^[1-9][0-9]{0,5}/[smh]( burst [1-9][0-9]{0,5})?$",
-        "examples": ["10/s", "600/m", "10/s burst 50"],
-    },
-    "max_in_flight": {"minimum": 1, "maximum": 1000, "examples": [8]},
-    "timeout": {"pattern": f"^{_DURATION}$", "examples": ["30s"]},
-    "retry": {"examples": [["5s", "5m", "2h"], "exponential(1s, 2, 1h, 12)"]},
-    "headers": {"examples": [{"x-source": "bookings"}]},
-    "metadata": {"examples": [{"team": "billing"}]},
-    "secret": _SECRET,
-}
-
-
-def _schemas() -> dict[str, Any]:
-    types = (
-        WebhookFields,
-        models.Webhook,
-        models.Delivery,
-        models.Event,
-        models.EventType,
-        models.Key,
-        models.KeyWish,
-        models.PortalLink,
-        models.LinkWish,
-        models.TrialWish,
-        models.RotateWish,
-        models.ReplayWish,
-        models.Replayed,
-        models.PurgeWish,
-        models.Purged,
-        models.Checked,
-        models.Accepted,
-    )
-    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    fields = schemas["WebhookFields"]["properties"]
-    for name, more in _FIELDS.items():
-        fields[name] |= more
-    for name, schema in [*fields.items(), *schemas["Webhook"]["properties"].items()]:
-        if name in about.WEBHOOK:
-            schema.setdefault("description", about.WEBHOOK[name])
-    patch = {name: _nullable(schema) for name, schema in fields.items() if name not in ("secret", "tenant")}
-    patch |= {"status": {"enum": ["active", "paused"]}, "held": {"enum": ["deliver", "discard"]}}
-    schemas["WebhookPatch"] = {
-        "title": "WebhookPatch",
-        "description": "What is to change; null sets a field back to its default.",
-        "type": "object",
-        "properties": patch,
-        "required": [],
-        "additionalProperties": False,
-    }
-    for name in ("since", "until"):
-        schemas["ReplayWish"]["properties"][name] |= {"examples": _MOMENT["examples"], "pattern": _MOMENT["pattern"]}
-    schemas["ReplayWish"]["properties"]["status"] |= {"minItems": 1}
-    for wish in ("ReplayWish", "TrialWish"):
-        schemas[wish]["properties"]["type"] |= {name: told for name, told in _TYPE.items() if name != "type"}
-    schemas["PurgeWish"]["properties"]["before"] |= {"examples": ["24h"]}
-    schemas["PurgeWish"]["properties"]["tenant"] |= {"examples": ["acme"]}
-    schemas["RotateWish"]["properties"]["secret"] |= _SECRET
-    schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"], "pattern": f"^{_DURATION}$"}
-    schemas["KeyWish"]["properties"]["tenant"] |= {
-        "examples": ["acme", "*"],
-        "pattern": r"^(\*|[A-Za-z0-9_-]{1,64})$",
-        "description": "Whose; `?tenant=` may say it instead.",
-    }
-    schemas["LinkWish"]["properties"]["tenant"] |= schemas["KeyWish"]["properties"]["tenant"]
-    schemas["LinkWish"]["required"] = []
-    schemas["LinkWish"]["properties"]["for"] |= {"examples": ["1h", "30m", "7d"], "pattern": f"^{_DURATION}$"}
-    schemas["KeyWish"]["properties"]["name"] |= {"maxLength": 128}
-    schemas["KeyWish"]["required"] = ["role"]
-    return {**schemas, **_WRITTEN}
-
-
-def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in schema.items() if name != "default"}
-    if isinstance(told.get("type"), str):
-        return {**told, "type": [told["type"], "null"]}
-    return told
-
-
-_WRITTEN: dict[str, Any] = {
-    "NoWish": {
-        "title": "NoWish",
-        "description": "Nothing is asked for: an empty object.",
-        "type": "object",
-        "properties": {},
-        "additionalProperties": False,
-    },
-    "Submission": {
-        "title": "Submission",
-        "description": "One event.",
-        "type": "object",
-        "properties": {
-            "type": _TYPE,
-            "data": {"description": "Any JSON; its bytes are delivered as they are.", "examples": [{"booking": 7}]},
-            "tenant": _TENANT,
-            "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
-            "timestamp": {"type": "string", "format": "date-time", "description": "When it happened; default now."},
-            "ordering_key": {"type": "string", "minLength": 1, "maxLength": 255},
-            "traceparent": {
-                "type": "string",
-                "description": "W3C trace context.",
-                "pattern": "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$",
-            },
-        },
-        "required": ["type", "data"],
-        "additionalProperties": False,
-    },
-    "Problem": {
-        "title": "Problem",
-        "description": "What is wrong and what would be right (RFC 9457).",
-        "type": "object",
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "code": {"type": "string", "enum": list(TITLES)},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
-                    "required": ["field", "detail"],
-                },
-            },
-        },
-        "required": ["type", "title", "status", "detail", "code", "errors"],
-    },
-    "Reloaded": {
-        "title": "Reloaded",
-        "type": "object",
-        "properties": {
-            "reloaded": {"type": "boolean"},
-            "webhooks": {"type": "integer"},
-            "changes": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "what": {"type": "string"},
-                        "before": {},
-                        "after": {},
-                        "needs_restart": {"type": "boolean"},
-                    },
-                    "required": ["what", "before", "after", "needs_restart"],
-                },
-            },
-        },
-        "required": ["reloaded", "webhooks"],
-    },
-    "Status": {
-        "title": "Status",
-        "description": "How the daemon does; counters run since its start.",
-        "type": "object",
-        "properties": {
-            "version": {"type": "string"},
-            "ready": {"type": "boolean"},
-            "started_at": {"type": "string", "format": "date-time"},
-            "trouble": {"type": ["string", "null"]},
-            "pending": {"type": "integer"},
-            "held": {"type": "integer"},
-            "in_flight": {"type": "integer"},
-            "oldest_due_seconds": {"type": "number"},
-            "open_connections": {"type": "integer"},
-            "webhooks": {"type": "object", "additionalProperties": {"type": "integer"}},
-            "events": {"type": "object", "additionalProperties": {"type": "integer"}},
-            "deliveries": {"type": "object", "additionalProperties": {"type": "integer"}},
-            "attempts": {"type": "object", "additionalProperties": {"type": "integer"}},
-            "store": {"type": "object"},
-            "runtime": {"type": "object"},
-            "reload": {"type": "object"},
-            "disabled": {"type": "array", "items": {"type": "object"}},
-            "behind": {"type": "array", "items": {"type": "object"}},
-        },
-        "required": ["version", "ready", "trouble", "pending", "held"],
-    },
-}
