@@ -20,6 +20,8 @@ from hookrelay.net.listen import Listener
 _AT_ONCE = 16
 """Clients accepted before others get their turn."""
 _RETRY_S = 0.1
+_FRESH_S = 0.5
+"""So long one that has just come, or has just been answered, is not the first to make room for another."""
 TICK_S = 0.1
 """So much later than its time a client may find out that it is over."""
 
@@ -218,6 +220,8 @@ class _Connection:
         """What it is at, and since when."""
         if self._phase is _Phase.WORKING and self._wire.stalled_since is not None:
             return _Phase.STALLED, self._wire.stalled_since
+        if self._phase is _Phase.WAITING and trio.current_time() - self._since < _FRESH_S:
+            return _Phase.READING, self._since  # its request may have come and not been looked at
         return self._phase, self._since
 
     def drain(self, deadline: float) -> None:

@@ -193,6 +193,16 @@ async def test_the_place_that_a_client_leaves_is_taken_at_once(autojump_clock: o
         assert trio.current_time() - began == pytest.approx(7.03, abs=0.01)
 
 
+async def test_who_has_just_come_stays_and_who_dawdles_goes(autojump_clock: object, tmp_path: Path) -> None:
+    async with serving(echo, tmp_path, connections=2) as house, await house.connect() as dawdler:
+        await dawdler.send_all(b"GET ")
+        await trio.sleep(2)
+        async with await house.connect() as fresh, await house.connect():
+            await trio.testing.wait_all_tasks_blocked()
+            await fresh.send_all(get("/", "Connection: close"))
+            assert (await read_all(fresh)).endswith(b"GET / ")
+
+
 async def test_a_client_that_must_go_goes_before_its_request_is_begun_or_not_at_all(tmp_path: Path) -> None:
     begun, ended = list[str](), list[str]()
 
