@@ -59,16 +59,17 @@ def example_file() -> str:
         "#:schema hookrelay.schema.json",
         "# hookrelay's settings: each with its default, so an empty file does the same. Take the # away to change one.",
         "# `hookrelay check` says what is wrong, `hookrelay reload` has the running daemon read this again.",
+        "# Write each as it stands here, such as `api.mode = ...`, above any [table] of your own.",
         "# Each can be overridden by an environment variable, such as HOOKRELAY_DELIVERY__TIMEOUT=10s.",
     ]
     for section, keys in SECTIONS.items():
-        parts += ["", f"[{section}]"]
+        parts += ["", f"# --- {section} ---"]
         for name, key in keys.items():
             parts.append(f"# {about.KEYS[key.dotted]}")
             if key.default is None:
-                parts.append(f"#{toml(name, EXAMPLES[key.dotted])}  # not set by default")
+                parts.append(f"#{section}.{toml(name, EXAMPLES[key.dotted])}  # not set by default")
             else:
-                parts.append(f"#{toml(name, key.default)}")
+                parts.append(f"#{section}.{toml(name, key.default)}")
     return "\n".join(parts) + "\n\n" + ENTRY
 
 

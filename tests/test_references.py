@@ -44,11 +44,17 @@ def test_the_example_file_does_what_an_empty_one_does(tmp_path):
     assert load(tmp_path / "example.toml", {}) == load(tmp_path / "empty.toml", {})
 
 
+def test_a_setting_of_the_documents_can_be_added_at_either_end_of_the_example_file(tmp_path):
+    for text in (f'api.mode = "0660"\n{EXAMPLE}', f'{EXAMPLE}api.mode = "0660"\n', f'{EXAMPLE}[api]\nmode = "0660"\n'):
+        (tmp_path / "added.toml").write_text(text)
+        assert load(tmp_path / "added.toml", {}).config.api.mode == 0o660
+
+
 def test_every_default_in_the_example_file_is_the_default(tmp_path):
     said = "\n".join(line.removeprefix("#") for line in EXAMPLE.splitlines() if "not set by default" not in line)
     said = said.partition("[event_types.")[0].replace("webhooks.d", str(tmp_path / "webhooks.d"))
-    lines = [line for line in said.splitlines() if re.match(r"\[|[a-z_]+ = ", line)]
-    assert len(lines) == len(KEYS) - EXAMPLE.count("not set by default") + len({key.section for key in KEYS.values()})
+    lines = [line for line in said.splitlines() if re.match(r"[a-z_]+\.[a-z_]+ = ", line)]
+    assert len(lines) == len(KEYS) - EXAMPLE.count("not set by default")
     (tmp_path / "webhooks.d").mkdir()
     (tmp_path / "empty.toml").touch()
     (tmp_path / "said.toml").write_text("\n".join(lines))
