@@ -44,6 +44,9 @@ class Target:
     def place(self) -> str:
         """`unix:PATH` or `http://HOST:PORT`."""
         place = self._api or os.environ.get("HOOKRELAY_API") or _configured(self._config)
+        if place.startswith("unix:") and Path(place).name == "events.sock":
+            beside = f"{place.removesuffix('events.sock')}api.sock"
+            raise click.UsageError(f"{place} is where events are submitted; the API is asked at {beside}.")
         if not _is_place(place):
             raise click.UsageError(
                 f"{place!r} is no place of an API: write unix:/run/hookrelay/api.sock or http://127.0.0.1:8787"
@@ -235,7 +238,10 @@ def _listen(config: Path | None) -> Sequence["Unix | Tcp"]:
 
     path = find(config)
     if path is not None and _is_there(path) and not os.access(path, os.R_OK):
-        fail(EX_NOT_PERMITTED, f"{path}: permission denied: --api or HOOKRELAY_API say where the daemon is instead")
+        fail(
+            EX_NOT_PERMITTED,
+            f"{path}: permission denied: be root (sudo), or say by --api or HOOKRELAY_API whom you may ask",
+        )
     key, mistakes = KEYS["api.listen"], list[ConfigMistake]()
     raw, said = key.default, os.environ.get("HOOKRELAY_API__LISTEN")
     try:

@@ -112,7 +112,10 @@ def _submit(path: Path, lines: Numbered, output: str, total: int | None) -> int:
                     )
                 advance(lines.read_bytes)
     except PermissionError:
-        return _give_up(77, f"{path}: not permitted: events.mode and events.group say who may submit")
+        return _give_up(
+            77,
+            f"{path}: not permitted: be in the group of that file (ls -l shows it)",
+        )
     except (ConnectionError, TimeoutError, FileNotFoundError) as error:
         done = f"; {sum(counts.values())} lines were answered, go on from line {last + 1}" if last else ""
         return _give_up(69, f"{path}: {error.strerror or error}: is the daemon running there?{done}")

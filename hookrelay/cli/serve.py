@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hookrelay.cli.shown import echo_error
 from hookrelay.model import ConfigError
 
 
@@ -40,7 +41,7 @@ def command(config: Path | None, accept_loss: bool) -> None:
             raise
         for _, leaf in known:
             for line in str(leaf).splitlines():
-                click.echo(f"hookrelay: {line}", err=True)
+                echo_error(f"hookrelay: {line}")
         sys.exit(known[0][0])
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from hookrelay.telemetry import journal
+
 GAP = 2
 """Between the columns of a table."""
 
@@ -13,6 +15,11 @@ GAP = 2
 def echo_json(value: object) -> None:
     """One JSON value, indented, as scripts read it."""
     click.echo(_json(value))
+
+
+def echo_error(line: str) -> None:
+    """A line of standard error; an error also for the journal, where a unit's command writes there."""
+    click.echo(f"{journal.ERROR if journal.goes_to_journal(sys.stderr) else ''}{line}", err=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, may_drop: bool = False) -> None:

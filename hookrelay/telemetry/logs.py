@@ -1,7 +1,6 @@
 """Logs: one event a line, with ids. For people on a terminal, as JSON elsewhere. Neither secret nor payload."""
 
 import logging
-import os
 import sys
 from contextlib import suppress
 from typing import Literal, TextIO, cast
@@ -10,6 +9,8 @@ from typing import Literal, TextIO, cast
 # here. None has its import fail, which structlog is ready for; the command line gets its own rich afterwards.
 _RICH = sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # the documented way to have an import fail
 import structlog  # noqa: E402 -- see above
+
+from hookrelay.telemetry.journal import goes_to_journal  # noqa: E402 -- see above
 
 if _RICH is None:
     del sys.modules["rich"]
@@ -34,7 +35,7 @@ def configure(level: str, format: Literal["auto", "console", "json"], stream: Te
     else:
         processors.append(structlog.processors.JSONRenderer(ensure_ascii=True))
         processors.append(_without_delete)
-        if _goes_to_journal(out):
+        if goes_to_journal(out):
             processors.append(_with_priority)
     structlog.configure(
         processors=processors,
@@ -73,15 +74,6 @@ def _escaped(_: object, method: str, line: structlog.typing.EventDict) -> struct
 def _without_delete(_: object, method: str, line: structlog.typing.EventDict) -> str:
     """The one control character that JSON leaves as it is."""
     return str(line).replace("\x7f", "\\u007f")
-
-
-def _goes_to_journal(out: TextIO) -> bool:
-    """Whether `out` is the journal's own stream (systemd.exec(5), JOURNAL_STREAM)."""
-    try:
-        stat = os.fstat(out.fileno())
-    except (OSError, ValueError):
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
 
 
 def _with_priority(_: object, method: str, line: structlog.typing.EventDict) -> str:

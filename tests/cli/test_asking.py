@@ -1,6 +1,7 @@
 """Where the daemon is asked, and what is told where it cannot be, or does not want."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -98,6 +99,28 @@ def test_a_socket_that_may_not_be_opened_exits_with_77(stub, tmp_path):
     assert done.returncode == 77
 
 
+def test_the_socket_for_events_is_no_place_to_ask(tmp_path):
+    command = [sys.executable, "-m", "hookrelay", "status", "--api", f"unix:{tmp_path}/events.sock"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert f"the API is asked at unix:{tmp_path}/api.sock" in done.stderr
+    assert done.returncode == 2
+
+
+def test_what_keeps_a_daemon_from_starting_is_an_error_to_the_journal(tmp_path):
+    (tmp_path / "h.toml").write_text("nonsense = 1\nmore = 2\n")
+    with (tmp_path / "journal").open("w+") as journal:
+        stat = os.fstat(journal.fileno())
+        done = subprocess.run(
+            [sys.executable, "-m", "hookrelay", "serve", "--config", str(tmp_path / "h.toml")],
+            env={**os.environ, "JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"},
+            stderr=journal,
+            timeout=30,
+        )
+        journal.seek(0)
+        assert [line[:14] for line in journal] == ["<3>hookrelay: "] * 2
+    assert done.returncode == 78
+
+
 @pytest.mark.parametrize("closed", ["etc/hookrelay.toml", "etc"])
 def test_a_configuration_that_may_not_be_read_exits_with_77(closed, tmp_path):
     (tmp_path / "etc").mkdir()
@@ -106,7 +129,7 @@ def test_a_configuration_that_may_not_be_read_exits_with_77(closed, tmp_path):
     command = [sys.executable, "-c", BOUND_BY_MODES, "status", "--config", str(tmp_path / "etc" / "hookrelay.toml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     (tmp_path / closed).chmod(0o755)
-    assert "permission denied: --api or HOOKRELAY_API say where the daemon is instead" in done.stderr
+    assert "permission denied: be root (sudo), or say by --api" in done.stderr
     assert done.returncode == 77
 
 
