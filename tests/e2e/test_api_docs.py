@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ class Live:
     """The daemon, and what turns the document's commands into such as reach it."""
 
     def __init__(self, at):
-        self.receiver = Receiver(lambda request, number: answer(200, b"thanks"))
+        self.receiver = Receiver(self.thank)
         self.port = free_port()
         settings = f'api.listen = ["unix:a.sock", "127.0.0.1:{self.port}"]\n[event_types."booking.created"]\n'
         settings += 'description = "A booking was made"\nexample = { booking = 7 }\nschema = "booking.json"\n'
@@ -42,6 +43,10 @@ class Live:
             ["curl", "-s", *place, "-H", "Content-Type: application/json", "-d", wish], capture_output=True, check=True
         )
         return json.loads(made.stdout)["key"]
+
+    def thank(self, request, number):
+        time.sleep(0.2)  # a retry is under way while it is answered
+        return answer(200, b"thanks")
 
     def run(self, command):
         """What a command prints, once all that went before has come to its end."""
