@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import tomli_w
@@ -12,26 +14,46 @@ from hookrelay.cli.reload import INVALID
 from hookrelay.cli.shown import clean
 from hookrelay.config.load import DEFAULT_PATH, find
 from hookrelay.config.show import describe
-from hookrelay.model import ConfigError
+from hookrelay.model import ConfigError, ConfigMistake
+
+if TYPE_CHECKING:
+    from hookrelay.config.settings import Loaded
 
 
 def check(config: Path | None, print_effective: bool) -> int:
     """Say `ok` or every mistake, one a line; returns the exit code. None means the default file, where it exists."""
     from hookrelay.outfit import load_whole
 
+    file = find(config)
     try:
-        loaded = load_whole(find(config), os.environ)
+        loaded = load_whole(file, os.environ)
     except ConfigError as error:
-        for mistake in error.mistakes:
-            click.echo(str(mistake), err=True)
-        click.echo(_count(len(error.mistakes), "mistake"), err=True)
-        return EX_CONFIG
+        return _refuse(error.mistakes)
+    if mistakes := _unreadable(loaded, file):
+        return _refuse(mistakes)
     if print_effective:
         click.echo(tomli_w.dumps(describe(loaded.config)), nl=False)
     # what --print prints is a file of its own
     said = f"ok: {_count(len(loaded.webhooks), 'webhook')} in {_count(len(loaded.files), 'file')}"
     click.echo(said, err=print_effective)
     return 0
+
+
+def _refuse(mistakes: Sequence[ConfigMistake]) -> int:
+    for mistake in mistakes:
+        click.echo(str(mistake), err=True)
+    click.echo(_count(len(mistakes), "mistake"), err=True)
+    return EX_CONFIG
+
+
+def _unreadable(loaded: "Loaded", file: Path | None) -> list[ConfigMistake]:
+    """What root may read here, and the daemon may not: with these files it would not start."""
+    if os.geteuid() != 0:
+        return []
+    from hookrelay.cli import findings
+
+    shut = findings.unreadable(loaded, file)
+    return [ConfigMistake(str(each.path), None, "", f"{each.said}: {each.remedy}") for each in shut]
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,7 +6,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,16 @@ from hookrelay.cli.findings import OK, PROBLEM, WARNING, Finding
 from hookrelay.cli.own_store import hold
 from hookrelay.cli.shown import clean, echo_json
 
+if TYPE_CHECKING:
+    from hookrelay.model import ConfigError
+
 NAMES = 3
 """Names of receivers that are looked up."""
+_START = (
+    "`systemctl reset-failed hookrelay.service hookrelay.socket; systemctl restart hookrelay`,"
+    " or --api and HOOKRELAY_API say where it is"
+)
+"""Also where systemd has given up after too many starts, for then `start` alone is refused."""
 _COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}
 
 
@@ -64,18 +72,20 @@ def _examine(target: Target, *, skip_integrity: bool) -> Iterator[Finding]:
     from hookrelay.outfit import load_whole
 
     file = find(target.config)
-    loaded = None
+    loaded, of_daemon = None, list(_of_daemon(target))
+    is_unknown = file is None and target.is_named  # the daemon that was named has a file elsewhere
     try:
         loaded = load_whole(file, os.environ)
     except ConfigError as error:
-        first = error.mistakes[0]
-        more = len(error.mistakes) - 1
-        said = f"{first}{f' (and {more} more)' if more else ''}"
-        yield Finding("configuration", PROBLEM, said, "`hookrelay check` lists every mistake; then `hookrelay reload`")
+        is_down = any(isinstance(each, Finding) and each.remedy == _START for each in of_daemon)
+        yield _mistaken(error, is_down=is_down)
     else:
-        yield Finding("configuration", OK, f"{file or 'built-in settings'}, {len(loaded.webhooks)} webhooks in files")
+        said = f"{file or 'built-in settings'}, {len(loaded.webhooks)} webhooks in files"
+        if is_unknown:
+            said = "built-in settings: pass --config FILE to have its files looked at too"
+        yield Finding("configuration", OK, said)
     status = None
-    for each in _of_daemon(target):
+    for each in of_daemon:
         if isinstance(each, Finding):
             yield each
         else:
@@ -84,13 +94,14 @@ def _examine(target: Target, *, skip_integrity: bool) -> Iterator[Finding]:
         return
     yield from _of_versions(status)
     if loaded is not None:
-        yield from findings.of_permissions(loaded, file)
-        yield from findings.of_disk(loaded.config)
+        if not is_unknown:
+            yield from findings.of_permissions(loaded, file)
+            yield from findings.of_disk(loaded.config)
         yield findings.of_clock(loaded.config)
         yield from findings.of_dns(loaded, _names(target, status))
         yield findings.of_trust(loaded.config)
         yield from findings.of_egress(loaded.config)
-        if status is not None:
+        if status is not None and not is_unknown:
             yield _of_events(loaded.config.events.socket)
     if status is not None and "runtime" in status:  # an older daemon does not tell
         runtime = status["runtime"]
@@ -101,8 +112,15 @@ def _examine(target: Target, *, skip_integrity: bool) -> Iterator[Finding]:
     if not skip_integrity:
         if status is not None:
             yield _integrity_by_daemon(target)
-        elif loaded is not None:
+        elif loaded is not None and not is_unknown:
             yield _integrity_by_oneself(loaded.config.store.path)
+
+
+def _mistaken(error: "ConfigError", *, is_down: bool) -> Finding:
+    more = len(error.mistakes) - 1
+    said = f"{error.mistakes[0]}{f' (and {more} more)' if more else ''}"
+    then = "start it" if is_down else "`hookrelay reload`"
+    return Finding("configuration", PROBLEM, said, f"`hookrelay check` lists every mistake; then {then}")
 
 
 def _of_daemon(target: Target) -> Iterator[Finding | dict[str, Any]]:
@@ -115,13 +133,12 @@ def _of_daemon(target: Target) -> Iterator[Finding | dict[str, Any]]:
         with target.bare_client() as client:
             status = client.call("GET", "/v1/status")
     except Unreachable as error:
-        remedy = "`systemctl start hookrelay`, or --api and HOOKRELAY_API say where it is"
         if error.is_forbidden:
             yield Finding("daemon", PROBLEM, str(error), "run this as root or as the daemon's user (api.mode)")
         elif error.is_absent and not target.is_named:
-            yield Finding("daemon", WARNING, f"none answers at {target.place()}", remedy)
+            yield Finding("daemon", WARNING, f"none answers at {target.place()}", _START)
         else:
-            yield Finding("daemon", PROBLEM, str(error), remedy)
+            yield Finding("daemon", PROBLEM, str(error), _START)
         return
     except Problem as problem:
         yield Finding("daemon", PROBLEM, problem.detail, "HOOKRELAY_KEY takes an administrator's key, of all tenants")

@@ -1,11 +1,16 @@
 """`hookrelay check`: what it prints where, and its exit codes."""
 
+import os
+import tempfile
 import tomllib
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from hookrelay.cli import findings
 from hookrelay.cli.check import check, command
+from hookrelay.cli.findings import User
 from hookrelay.config import load
 
 WEBHOOK = """
@@ -72,3 +77,44 @@ def test_help_shows_examples():
     result = CliRunner().invoke(command, ["--help"])
     assert result.exit_code == 0
     assert "hookrelay check --config ./hookrelay.toml --print" in result.output
+
+
+@pytest.fixture
+def folder(monkeypatch):
+    """A configuration that others may get to, unlike pytest's own folders; root looks, the daemon's user is another."""
+    monkeypatch.setattr(findings, "daemon_user", lambda _: User("hookrelay", 4321, "hooks", frozenset({4321})))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "webhooks.d").mkdir(mode=0o755)
+        (folder / "hookrelay.toml").write_text('store.key_file = "store.key"\n')
+        (folder / "webhooks.d" / "a.toml").write_text(WEBHOOK)
+        (folder / "store.key").write_text("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwPp1x6LZIZZ8=\n")
+        (folder / "store.key").chmod(0o600)
+        yield folder
+
+
+def test_what_root_may_read_and_the_daemons_user_may_not_is_a_mistake(folder):
+    webhooks, key = folder / "webhooks.d" / "a.toml", folder / "store.key"
+    webhooks.chmod(0o600)
+    result = CliRunner().invoke(command, ["--config", str(folder / "hookrelay.toml")])
+    assert result.exit_code == 78
+    assert result.stderr.splitlines() == [
+        f"{webhooks}: the daemon's user hookrelay may not read it: chgrp hooks {webhooks}; chmod 640 {webhooks}",
+        f"{key}: the daemon's user hookrelay may not read it: chown hookrelay {key}; chmod 600 {key}",
+        "2 mistakes",
+    ]
+
+
+def test_what_systemd_hands_to_the_daemon_alone_is_no_mistake(folder, monkeypatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    assert check(folder / "hookrelay.toml", print_effective=False) == 0
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    monkeypatch.setenv("HOOKRELAY_STORE__KEY_FILE", str(folder / "store.key"))
+    assert check(folder / "hookrelay.toml", print_effective=False) == 0
+
+
+def test_only_root_is_told_what_another_user_may_not_read(folder, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 4320)
+    assert check(folder / "hookrelay.toml", print_effective=False) == 0
