@@ -11,7 +11,7 @@ import tomli_w
 
 from hookrelay.cli.api import EX_CONFIG, Target
 from hookrelay.cli.reload import INVALID
-from hookrelay.cli.shown import clean
+from hookrelay.cli.shown import clean, echo_error
 from hookrelay.config.load import DEFAULT_PATH, find
 from hookrelay.config.show import describe
 from hookrelay.model import ConfigError, ConfigMistake
@@ -41,7 +41,7 @@ def check(config: Path | None, print_effective: bool) -> int:
 
 def _refuse(mistakes: Sequence[ConfigMistake]) -> int:
     for mistake in mistakes:
-        click.echo(str(mistake), err=True)
+        echo_error(str(mistake))
     click.echo(_count(len(mistakes), "mistake"), err=True)
     return EX_CONFIG
 
