@@ -50,9 +50,9 @@ def _unreadable(loaded: "Loaded", file: Path | None) -> list[ConfigMistake]:
     """What root may read here, and the daemon may not: with these files it would not start."""
     if os.geteuid() != 0:
         return []
-    from hookrelay.cli import findings
+    from hookrelay.cli import permissions
 
-    shut = findings.unreadable(loaded, file)
+    shut = permissions.unreadable(loaded, file)
     return [ConfigMistake(str(each.path), None, "", f"{each.said}: {each.remedy}") for each in shut]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hookrelay.cli import findings
+from hookrelay.cli import permissions
 from hookrelay.cli.check import check, command
-from hookrelay.cli.findings import User
+from hookrelay.cli.permissions import User
 from hookrelay.config import load
 
 WEBHOOK = """
@@ -82,7 +82,7 @@ def test_help_shows_examples():
 @pytest.fixture
 def folder(monkeypatch):
     """A configuration that others may get to, unlike pytest's own folders; root looks, the daemon's user is another."""
-    monkeypatch.setattr(findings, "daemon_user", lambda _: User("hookrelay", 4321, "hooks", frozenset({4321})))
+    monkeypatch.setattr(permissions, "daemon_user", lambda _: User("hookrelay", 4321, "hooks", frozenset({4321})))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,9 +13,9 @@ from api_samples import STATUS
 from click.testing import CliRunner, Result
 from stub_api import StubApi, page
 
-from hookrelay.cli import findings
-from hookrelay.cli.findings import User
+from hookrelay.cli import findings, permissions
 from hookrelay.cli.main import main
+from hookrelay.cli.permissions import User
 from hookrelay.config import load
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.resolve import Resolver
@@ -229,13 +229,13 @@ def test_of_a_daemon_that_was_named_and_is_down_no_files_are_looked_at_either(at
 def test_a_file_of_another_owner_is_closed_to_others_and_stays_open_to_the_daemons_group(at, monkeypatch):
     _secret(at)
     (at / "h.db").chmod(0o644)
-    monkeypatch.setattr(findings, "daemon_user", lambda _: HOOKRELAY)
+    monkeypatch.setattr(permissions, "daemon_user", lambda _: HOOKRELAY)
     found = told(doctor(at, "--output", "json"))["permissions"]
     remedies = {row["remedy"] for row in found if row["level"] == "warning"}
     webhooks, store = at / "webhooks.d" / "a.toml", at / "h.db"
     assert f"chgrp hooks {webhooks}; chmod 640 {webhooks}" in remedies
     assert f"chown hookrelay {store}; chmod 600 {store}" in remedies
-    monkeypatch.setattr(findings, "daemon_user", lambda _: HOOKRELAY._replace(uid=os.getuid()))
+    monkeypatch.setattr(permissions, "daemon_user", lambda _: HOOKRELAY._replace(uid=os.getuid()))
     found = told(doctor(at, "--output", "json"))["permissions"]
     assert {f"chmod 600 {webhooks}", f"chmod 600 {store}"} <= {row["remedy"] for row in found}
 
@@ -251,7 +251,7 @@ def test_root_is_told_which_files_the_daemons_user_may_not_read(at, monkeypatch)
         webhooks.write_text(said)
         secret.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
         secret.chmod(0o600)
-        monkeypatch.setattr(findings, "daemon_user", lambda _: HOOKRELAY)
+        monkeypatch.setattr(permissions, "daemon_user", lambda _: HOOKRELAY)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         result = doctor(folder, "--output", "json", "--skip-integrity")
         found = told(result)["permissions"]
@@ -303,20 +303,20 @@ def _look(**owned: tuple[int, int, int]):
     ],
 )
 def test_what_shuts_the_daemons_user_out_is_told_by_the_class_that_it_is_of(path, owned, remedy):
-    found = findings.shut_out([path], HOOKRELAY, {CONFIG.parent}, KEY, _look(**owned))
+    found = permissions.shut_out([path], HOOKRELAY, {CONFIG.parent}, KEY, _look(**owned))
     assert len(found) == (remedy is not None)
     assert all(each.remedy.startswith(remedy) for each in found)
 
 
 def test_a_shut_folder_is_told_once_for_all_that_is_in_it():
     look = _look(conf=(0o700, 0, 0))
-    (found,) = findings.shut_out([CONFIG.parent, CONFIG, KEY], HOOKRELAY, {CONFIG.parent}, KEY, look)
+    (found,) = permissions.shut_out([CONFIG.parent, CONFIG, KEY], HOOKRELAY, {CONFIG.parent}, KEY, look)
     assert found.said == "the daemon's user hookrelay may not open it"
 
 
 def test_an_acl_is_believed_to_let_the_daemons_user_in(monkeypatch):
-    monkeypatch.setattr(findings.os, "listxattr", lambda _: ["system.posix_acl_access"])
-    assert not findings.shut_out([CONFIG], HOOKRELAY, {CONFIG.parent}, KEY, _look(a=(0o600, 0, 0)))
+    monkeypatch.setattr(permissions.os, "listxattr", lambda _: ["system.posix_acl_access"])
+    assert not permissions.shut_out([CONFIG], HOOKRELAY, {CONFIG.parent}, KEY, _look(a=(0o600, 0, 0)))
 
 
 def test_the_daemons_user_is_the_owner_of_its_socket_else_of_its_store_else_of_the_folder(at, monkeypatch):
@@ -330,10 +330,10 @@ def test_the_daemons_user_is_the_owner_of_its_socket_else_of_its_store_else_of_t
     monkeypatch.setattr(Path, "stat", of_owner)
     (at / "a.sock").touch()
     for name, uid in (("a.sock", 71), ("h.db", 72)):
-        user = findings.daemon_user(config)
+        user = permissions.daemon_user(config)
         assert user is not None
         assert user.uid == uid
         (at / name).unlink()
-    user = findings.daemon_user(config)
+    user = permissions.daemon_user(config)
     assert user is not None
     assert user.uid == 73
