@@ -68,7 +68,7 @@ def test_a_jump_of_the_clock_delays_nothing_expires_nothing_and_bursts_over_no_l
     waited_s = came["/flaky"][1] - came["/flaky"][0]
     assert waited_s > 3 or ahead_s > 0
     assert waited_s < 20  # not the hours by which the clock was set back
-    # a token bucket: each start costs a quarter of a second, whatever the clock says; a busy machine sees some of them late
+    # each start costs a quarter of a second, whatever the clock says; a busy machine sees some of them late
     starts = came["/limited"]
     assert all(later - earlier > 4 * 0.25 - LATE_S for earlier, later in zip(starts, starts[4:], strict=False))
     assert starts[-1] - starts[0] > 7 * 0.25 - LATE_S
