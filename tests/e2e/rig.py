@@ -45,6 +45,14 @@ def free_port() -> int:
             return port
 
 
+def is_listened_to(path: Path) -> bool:
+    """Whether somebody takes connections there: the file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+        sock.connect(str(path))
+        return True
+    return False
+
+
 def line(number: int, **fields: object) -> bytes:
     """A good line for events.sock, with its newline."""
     return json.dumps({"type": "booking.created", "data": {"number": number}, **fields}).encode() + b"\n"

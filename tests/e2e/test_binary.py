@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from PyInstaller.archive.readers import CArchiveReader, ZlibArchiveReader
-from rig import GOOD, Daemon, Receiver, hook, wait_for
+from rig import GOOD, Daemon, Receiver, hook, is_listened_to, wait_for
 from test_demo import read_until_closed
 
 import hookrelay
@@ -130,7 +130,7 @@ def test_what_the_manager_says_to_the_bootloader_is_for_the_daemon(binary, tmp_p
              f"--setenv=NOTIFY_SOCKET={tmp_path}/n", "sh", "-c", script, str(binary), str(running.config)],
             cwd=tmp_path,
         )  # fmt: skip
-        wait_for((tmp_path / "e.sock").exists)
+        wait_for(lambda: is_listened_to(tmp_path / "e.sock"))
         try:
             assert "id" in running.submit(GOOD)[0]
             while b"WATCHDOG=1" not in notified.recv(65536):

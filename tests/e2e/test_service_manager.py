@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rig import GOOD, Client, hook, line, wait_for
+from rig import GOOD, Client, hook, is_listened_to, line, wait_for
 
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
 RESTARTS = 3
@@ -97,7 +97,7 @@ class Held:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self.socket.exists)
+        wait_for(lambda: is_listened_to(self.socket))
 
     def pid(self) -> int | None:
         """Of the daemon that serves at the moment; None while the next one is about to write it down."""
@@ -230,10 +230,8 @@ def test_a_socket_for_another_path_ends_the_start_with_what_to_do(daemon):
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for((running.at / "x.sock").exists)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(running.at / "x.sock"))
-        _, said = process.communicate(timeout=20)
+    wait_for(lambda: is_listened_to(running.at / "x.sock"))  # which starts the daemon
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 74
     assert "make ListenStream= the same path, or set FileDescriptorName=events or api" in said
 
