@@ -88,7 +88,7 @@ def test_without_descriptors_attempts_end_as_local_fault_and_all_is_well_after(d
     wait_for(lambda: running.log().count(failed) > so_far + 5, told=running.log)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     assert [next(each.answers())["deliveries"] for each in waiting] == [2] * 40
-    running.settled(10)  # 5 s where nothing else is at work
+    running.settled(5)
     assert ids <= taken.ids().keys()
     assert running.metric('hookrelay_local_faults_total{kind="attempt"}') > 0
     assert running.metric('hookrelay_local_faults_total{kind="accept"}') > 0
