@@ -16,6 +16,7 @@ from hookrelay.model import Refused
 from hookrelay.registry import Registry
 from hookrelay.store import prune, purge, redeliver
 from hookrelay.store.db import Store
+from hookrelay.store.house import cut_log
 from hookrelay.store.purge import Found, Purge
 from hookrelay.store.wipe import wipe
 from hookrelay.telemetry.logs import Logger
@@ -35,6 +36,8 @@ SHARE = 0.5
 """Of the time, waiting for the turn to write included."""
 LOOK_S = 0.05
 """How often it is seen whether attempts in flight have ended."""
+PATIENCE_MS = 200
+"""How long emptying the write-ahead log waits for readers, and all commits with it."""
 EMPTYING_S = 30.0
 """How long the write-ahead log may take to be empty once."""
 
@@ -180,6 +183,6 @@ class Expunger:
 
 def _wipe(conn: Any, *, path: str, first: int) -> _Wiped:
     # what is written between two steps is in the log again, and would take the place of what was wiped
-    if not purge.empty_log(conn):
+    if not cut_log(conn, PATIENCE_MS):
         return _Wiped(is_done=False)
     return _Wiped(is_done=True, next=None if path == ":memory:" else wipe(conn, path, first, WIPED_PAGES))

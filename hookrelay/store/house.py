@@ -122,14 +122,19 @@ class House:
         self.mark()
 
 
-def cut_log(conn: apsw.Connection) -> None:
-    """Bring all of the log into the store and shorten it to nothing, unless somebody reads. By the writer only."""
-    conn.set_busy_timeout(CUT_PATIENCE_MS)
+def cut_log(conn: apsw.Connection, patience_ms: int = CUT_PATIENCE_MS) -> bool:
+    """Bring all of the log into the store and shorten it to nothing. By the writer only, outside of a transaction.
+
+    False where that could not be done just now: somebody reads, or the host is in trouble.
+    """
+    conn.set_busy_timeout(patience_ms)
     try:
-        with contextlib.suppress(*PASSING):
-            conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except PASSING:
+        return False
     finally:
         conn.set_busy_timeout(opening.BUSY_MS)
+    return True
 
 
 def file_size(path: str) -> int:

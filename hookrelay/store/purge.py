@@ -17,9 +17,6 @@ NOTHING = b"null"
 """What stands in place of an event's data: JSON as it was."""
 TOLD = "hookrelay.delivery.failed"
 """The announcement that quotes what a receiver answered."""
-PATIENCE_MS = 200
-"""How long a checkpoint waits for readers, and all commits with it."""
-USUAL_PATIENCE_MS = 5000
 
 
 class Purge(Struct, frozen=True, kw_only=True):
@@ -143,21 +140,6 @@ def is_purged(conn: apsw.Connection, delivery: int) -> bool:
         ).get
         is not None
     )
-
-
-def empty_log(conn: apsw.Connection) -> bool:
-    """Have all that is committed in the database's file, and nothing in the write-ahead log; False: not just now.
-
-    For the writer's connection, outside of a transaction.
-    """
-    conn.set_busy_timeout(PATIENCE_MS)
-    try:
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except (apsw.BusyError, apsw.LockedError):
-        return False
-    finally:
-        conn.set_busy_timeout(USUAL_PATIENCE_MS)
-    return True
 
 
 def _json(numbers: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from hookrelay.store import open as opening
 from hookrelay.store.db import Store
-from hookrelay.store.purge import empty_log
+from hookrelay.store.house import cut_log
 from hookrelay.store.wipe import wipe
 
 PAGE = 4096
@@ -49,7 +49,7 @@ def test_a_store_that_was_stirred_keeps_every_row_and_loses_what_lies_between(tm
                 low = dice.randrange(2500)
                 conn.execute("DELETE FROM attempt WHERE delivery BETWEEN ? AND ?", (low, low + 300))
     before = everything(conn)
-    assert empty_log(conn)
+    assert cut_log(conn)
     assert gaps((tmp_path / "h.db").read_bytes()) > 0
     at, steps = 1, 0
     while at is not None:
@@ -60,7 +60,7 @@ def test_a_store_that_was_stirred_keeps_every_row_and_loses_what_lies_between(tm
     assert conn.pragma("integrity_check") == "ok"
     # what is written next does not bring anything back
     conn.execute("UPDATE attempt SET duration_us = 2")
-    assert empty_log(conn)
+    assert cut_log(conn)
     Store(made)._close()
     again = opening.open_file(tmp_path / "h.db", max_size=1 << 30, now_ms=1)
     assert again.writer.pragma("integrity_check") == "ok"
