@@ -246,7 +246,24 @@ class Daemon:
                 listeners.append(listen.open_unix(place.path, self._config.api.mode))
             else:
                 listeners += await listen.open_tcp(place.host, place.port)
-        parts = Parts(
+        parts = self._parts()
+        dashboard = Dashboard(parts, ROUTES)
+        doors.start_soon(dashboard.run, self._stopping)
+        app = build(parts, dashboard)
+        await doors.start(
+            partial(
+                serve.serve,
+                app,
+                listeners,
+                stopping=self._stopping,
+                on_error=self._app_failed,
+                on_trouble=lambda: self._count_fault("accept"),
+            )
+        )
+
+    def _parts(self) -> Parts:
+        """What the API and the dashboard may ask of the daemon."""
+        return Parts(
             store=self._store,
             catalog=lambda: self._registry.catalog,
             editor=self._editor,
@@ -270,19 +287,6 @@ class Daemon:
             waiting=self._vitals.waiting,
             backlog=self._dispatcher.backlog,
             tracer=None if self._tracing is None else self._tracing.tracer,
-        )
-        dashboard = Dashboard(parts, ROUTES)
-        doors.start_soon(dashboard.run, self._stopping)
-        app = build(parts, dashboard)
-        await doors.start(
-            partial(
-                serve.serve,
-                app,
-                listeners,
-                stopping=self._stopping,
-                on_error=self._app_failed,
-                on_trouble=lambda: self._count_fault("accept"),
-            )
         )
 
     # --- what parts ask of the whole --------------------------------------------------------------------------------
