@@ -187,3 +187,16 @@ def test_make_help_names_every_target_that_a_person_calls() -> None:
     )
     named = set(re.findall(r"^  make (\S+)", shown.stdout, re.MULTILINE))
     assert {"demo", "test", "lint", "bench", "bench-setup", "venv", "lock", "clean", "help"} <= named
+
+
+def test_tests_start_processes_in_one_way_by_which_each_ends_with_its_test() -> None:
+    allowed = ROOT / "tests/processes.py"
+    started = re.compile(r"(?<!-> )\bsubprocess\.Popen\(|\bPopen\(")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if path != allowed and "node_modules" not in path.parts
+        for number, text in enumerate(path.read_text().splitlines(), 1)
+        if started.search(text) and "re.compile" not in text
+    ]
+    assert found == []

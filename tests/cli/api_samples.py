@@ -2,10 +2,10 @@
 
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 from click.testing import CliRunner, Result
 from stub_api import StubApi
 
@@ -129,7 +129,7 @@ def on_a_terminal(stub: StubApi, *arguments: str, typed: str = "", **env: str) -
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= {"TERM": "xterm-256color", "COLUMNS": "200", **env}
     os.write(master, typed.encode())
-    with subprocess.Popen(
+    with processes.running(
         [*HOOKRELAY, *arguments, "--api", stub.place], stdin=slave, stdout=slave, stderr=slave, env=environment
     ) as process:
         os.close(slave)

@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from api_samples import DELIVERY, DLV, FAILED, HOOKRELAY, WH, on_a_terminal, run
 from interrupt import interrupt
@@ -23,7 +24,7 @@ def tail(stub):
 
     def start(*options: str) -> subprocess.Popen[str]:
         command = [*HOOKRELAY, "deliveries", "tail", "--api", stub.place, *options]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        running.append(processes.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return running[-1]
 
     yield start

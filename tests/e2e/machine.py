@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import processes
 from rig import wait_for
 
 PACKAGES = "systemd-sysv,dbus,python3,ca-certificates"
@@ -34,7 +35,7 @@ class Machine:
         self.root = root
         self._log = root.with_name(root.name + ".log")
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = processes.start(
                 [
                     "systemd-nspawn",
                     "--boot",

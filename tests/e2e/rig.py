@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+import processes
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 GOOD = b'{"type":"booking.created","data":1}'
@@ -280,7 +281,7 @@ class Daemon:
     def launch(self, *options: str) -> "Daemon":
         """Start it and do not wait."""
         with (self.at / "log").open("ab") as log:
-            self.process = subprocess.Popen([*self._command(), *options], env=self._env(), stdout=log, stderr=log)
+            self.process = processes.start([*self._command(), *options], env=self._env(), stdout=log, stderr=log)
         return self
 
     def start(self, *options: str) -> "Daemon":

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from PyInstaller.archive.readers import CArchiveReader, ZlibArchiveReader
 from rig import GOOD, Daemon, Receiver, hook, is_listened_to, wait_for
@@ -69,7 +70,7 @@ class InRoot(Daemon):
 
     def launch(self, *options: str) -> "Daemon":
         with (self.at / "log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = processes.start(
                 self.command("serve", "--config", "/hookrelay.toml", *options),
                 cwd=self.at, env=self._env(), stdout=log, stderr=log,
             )  # fmt: skip
@@ -125,7 +126,7 @@ def test_what_the_manager_says_to_the_bootloader_is_for_the_daemon(binary, tmp_p
         notified.bind(str(tmp_path / "n"))
         notified.settimeout(60)
         script = 'WATCHDOG_USEC=300000 WATCHDOG_PID=$$ exec "$0" serve --config "$1"'
-        process = subprocess.Popen(
+        process = processes.start(
             ["systemd-socket-activate", "-l", str(tmp_path / "e.sock"), "--fdname=events",
              f"--setenv=NOTIFY_SOCKET={tmp_path}/n", "sh", "-c", script, str(binary), str(running.config)],
             cwd=tmp_path,
@@ -153,7 +154,7 @@ def test_a_daemon_whose_bootloader_is_killed_ends_and_frees_the_store(binary, tm
 def test_a_key_on_the_terminal_stops_a_daemon_once_and_not_at_once(binary, tmp_path):
     running = Daemon(tmp_path, settings='log.format = "json"\n')
     terminal, other = pty.openpty()
-    process = subprocess.Popen(
+    process = processes.start(
         ["setsid", "--ctty", binary, "serve", "--config", running.config], stdin=other, stdout=other, stderr=other
     )
     os.close(other)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import processes
 import pytest
 from interrupt import interrupt
 from rig import OK, Daemon, Receiver, Request, answer, hook, line, wait_for
@@ -195,7 +196,7 @@ def test_a_tail_follows_deliveries_over_a_restart(running, receiver):
     shell = Shell({"HOOKRELAY_API": f"unix:{started.at}/a.sock"})
     make(shell, receiver())
     command = [sys.executable, "-m", "hookrelay", "deliveries", "tail", "--output", "json"]
-    with subprocess.Popen(
+    with processes.running(
         command, env=os.environ | shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as tail:
         # a tail shows what comes after its start: so submit until it has begun
@@ -204,8 +205,8 @@ def test_a_tail_follows_deliveries_over_a_restart(running, receiver):
         assert started.end() == 0
         assert "asking again" in tail.stderr.readline()
         started.start()
-        while "connected again" not in tail.stderr.readline():
-            pass
+        told = iter(tail.stderr.readline, "")
+        assert any("connected again" in text for text in told), tail.poll()
         started.submit(line(2, tenant="default"))
         seen = json.loads(tail.stdout.readline())
         while shell.json("deliveries", "show", seen["id"])["payload"]["number"] != 2:

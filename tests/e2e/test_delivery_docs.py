@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import processes
 import pytest
 from rig import SECRET, Daemon, free_port, hook, line, wait_for
 
@@ -35,7 +36,7 @@ def test_the_receiver_on_the_page_takes_each_event_once_and_can_ask_for_time(
     (tmp_path / "receiver.py").write_text(whole)
     port = free_port()
     with (tmp_path / "came").open("wb") as came:
-        receiver = subprocess.Popen(
+        receiver = processes.start(
             [sys.executable, "receiver.py"],
             cwd=tmp_path,
             env={**os.environ, "PORT": str(port), "WEBHOOK_SECRET": SECRET},

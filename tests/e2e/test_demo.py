@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import processes
+
 DEMO = [sys.executable, "-m", "hookrelay", "demo"]
 
 
@@ -28,7 +30,7 @@ def test_the_demo_delivers_everything_verified_and_leaves_nothing_behind():
 
 def test_on_a_terminal_the_demo_draws_a_table():
     master, slave = pty.openpty()
-    with subprocess.Popen(DEMO, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"}) as demo:
+    with processes.running(DEMO, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"}) as demo:
         os.close(slave)
         seen = read_until_closed(master, 60)
         assert demo.wait(10) == 0
@@ -37,7 +39,7 @@ def test_on_a_terminal_the_demo_draws_a_table():
 
 
 def test_with_keep_it_stays_until_told_and_then_removes_everything():
-    with subprocess.Popen([*DEMO, "--keep"], stdout=subprocess.PIPE, text=True) as demo:
+    with processes.running([*DEMO, "--keep"], stdout=subprocess.PIPE, text=True) as demo:
         said = ""
         for line in demo.stdout:
             said += line

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import trustme
 from rig import Receiver, answer
 
@@ -71,7 +72,7 @@ def test_the_page_leads_to_a_verified_delivery_and_to_an_https_endpoint(tmp_path
         "HOOKRELAY_EGRESS__ALLOW": allowed,
         "HOOKRELAY_EGRESS__CA_FILE": str(tmp_path / "ca.pem"),
     }
-    done = subprocess.Popen(
+    done = processes.start(
         ["bash", "-c", f"set -em\n{text}\nkill %1\nwait %1\n"],
         cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip

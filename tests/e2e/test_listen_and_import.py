@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 
+import processes
 import pytest
 from interrupt import interrupt
 from rig import OK, SECRET, Daemon, Receiver, answer, hook, line, wait_for
@@ -27,7 +28,7 @@ class Listening:
         self._out = (place / "listen.out").open("w+")
         self._err = (place / "listen.err").open("w+")
         env = {**os.environ, "HOOKRELAY_API": f"unix:{place}/a.sock"}
-        self.process = subprocess.Popen(
+        self.process = processes.start(
             [sys.executable, "-m", "hookrelay", "listen", "--output", "json", *map(str, args)],
             env=env, stdout=self._out, stderr=self._err,
         )  # fmt: skip

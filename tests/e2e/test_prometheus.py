@@ -3,13 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import processes
 import pytest
 import yaml
 from api_rig import Served, Told, free_port
@@ -38,7 +38,7 @@ class Prometheus:
         command = ["prometheus", f"--config.file={at}/prometheus.yml", f"--storage.tsdb.path={at}/data"]
         self._log = at / "log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = processes.start(
                 [*command, f"--web.listen-address=127.0.0.1:{self._port}"], cwd=at, stdout=log, stderr=log
             )
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 from rig import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def test_the_five_minute_path_ends_with_a_verified_delivery(tmp_path):
     command.chmod(0o755)
     script = "set -e\n" + "\n".join(rest) + "\nkill %1 %2\nwait %2\n"
     script = script.replace("9000", str(free_port()))
-    done = subprocess.Popen(
+    done = processes.start(
         ["bash", "-c", "set -m\n" + script],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

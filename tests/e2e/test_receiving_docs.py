@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from rig import SECRET, Daemon, Receiver, Request, hook, line, wait_for
 
@@ -109,7 +110,7 @@ def receiver(name: str, at: Path, port: int) -> Iterator[Path]:
     said = at / "said"
     with said.open("wb") as out:
         env = {**os.environ, "PORT": str(port), "WEBHOOK_SECRET": SECRET}
-        process = subprocess.Popen(command, cwd=at, env=env, stdout=out, stderr=out)
+        process = processes.start(command, cwd=at, env=env, stdout=out, stderr=out)
     try:
         wait_for(lambda: listens(port), told=said.read_text)
         yield said
@@ -206,7 +207,7 @@ def test_events_are_posted_to_a_developers_machine_and_verified_by_hand(running,
     env = {**os.environ, "HOOKRELAY_API": f"unix:{running.at}/a.sock"}
     with (tmp_path / "said").open("wb") as out:
         command = [sys.executable, *listen.split()]
-        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=out, stderr=out)
+        process = processes.start(command, cwd=tmp_path, env=env, stdout=out, stderr=out)
     try:
         wait_for(lambda: "posting new events" in (tmp_path / "said").read_text())
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from rig import GOOD, Client, hook, is_listened_to, line, wait_for
 
@@ -91,7 +92,7 @@ class Held:
             "done\n"
         )
         with (at / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = processes.start(
                 ["systemd-socket-activate", "-l", str(self.socket), "--fdname=events", "sh", str(script)],
                 env=environment,
                 stdout=log,
@@ -196,7 +197,7 @@ def test_a_socket_that_was_handed_in_keeps_its_file_and_the_api_can_be_handed_in
         str(running.at / "e.sock"),
         "--fdname=api:events",
     ]
-    process = subprocess.Popen(
+    process = processes.start(
         [*command, sys.executable, "-m", "hookrelay", "serve", "--config", str(running.config)],
         cwd=running.at,
         env=environment,
@@ -213,7 +214,7 @@ def test_a_socket_that_was_handed_in_keeps_its_file_and_the_api_can_be_handed_in
 
 def test_a_socket_for_another_path_ends_the_start_with_what_to_do(daemon):
     running = daemon()
-    process = subprocess.Popen(
+    process = processes.start(
         [
             "systemd-socket-activate",
             "-l",
