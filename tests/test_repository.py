@@ -171,7 +171,8 @@ def test_the_version_is_written_in_one_place(wheel: Path) -> None:
 
 @pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
 def test_a_skipped_test_fails_a_run_of_record_and_no_other(tmp_path: Path, ci: str, code: int) -> None:
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
+    for name in ("conftest.py", "processes.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path)
     (tmp_path / "test_it.py").write_text(
         "import pytest\ndef test_it(): pytest.skip('no node here')\ndef test_other(): ...\n"
     )
