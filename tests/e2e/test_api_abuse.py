@@ -9,10 +9,11 @@ import statistics
 import string
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from api_rig import Told, fields_of, is_problem, serve
+from api_rig import Api, Told, fields_of, is_problem, serve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import SECRET, wait_for
@@ -406,25 +407,34 @@ def test_300_idle_or_dripping_connections_leave_other_calls_quick(house, crowd):
             with contextlib.suppress(OSError):  # the first ones may have had to make room already
                 sock.send(CROWDS.get(crowd, drops[:20]))
             crowding.append(sock)
-        times = []
-        for turn in range(60):
-            if crowd == "dripping":
-                for sock in crowding:
-                    with contextlib.suppress(OSError):
-                        sock.send(drops[20 + turn : 21 + turn])
-            api = key if turn % 2 else house.admin
-            for ask in (
-                lambda api=api: api.get("/v1/webhooks"),
-                lambda api=api: api.get("/v1/deliveries"),
-                lambda api=api: api.post("/v1/events", {"type": "none", "data": 1}),
-            ):
-                began = time.monotonic()
-                assert ask().status in (200, 202)
-                times.append(time.monotonic() - began)
-        times.sort()
-        # one pause of the machine is not the crowd's doing
-        assert times[-6] < 0.1, [round(each, 3) for each in times[-10:]]
-        assert statistics.median(times) < 0.02
+
+        def drip(turn: int) -> None:
+            for sock in crowding if crowd == "dripping" else ():
+                with contextlib.suppress(OSError):
+                    sock.send(drops[20 + turn : 21 + turn])
+
+        crowded = times_of_calls(house.admin, key, drip)
+    alone = times_of_calls(house.admin, key, lambda turn: None)
+    # the machine may be busy with others: then calls are slow without a crowd, too. One pause of it is no crowd's doing
+    assert crowded[-6] < max(0.1, 3 * alone[-6]), ([round(each, 3) for each in crowded[-10:]], alone[-6])
+    assert statistics.median(crowded) < max(0.02, 3 * statistics.median(alone))
+
+
+def times_of_calls(admin: Api, key: Api, before_each: Callable[[int], None]) -> list[float]:
+    """How long 180 calls take, over both ways in, the shortest first."""
+    times = []
+    for turn in range(60):
+        before_each(turn)
+        api = key if turn % 2 else admin
+        for ask in (
+            lambda api=api: api.get("/v1/webhooks"),
+            lambda api=api: api.get("/v1/deliveries"),
+            lambda api=api: api.post("/v1/events", {"type": "none", "data": 1}),
+        ):
+            began = time.monotonic()
+            assert ask().status in (200, 202)
+            times.append(time.monotonic() - began)
+    return sorted(times)
 
 
 def test_events_still_come_in_and_go_out_while_callers_misbehave(house):

@@ -351,7 +351,7 @@ def test_a_cancelled_delivery_can_be_retried_and_a_test_cannot(shop):
     assert shop.cancel(row["id"]).json["status"] == "cancelled"
     shop.api.patch(shop.at, {"status": "active"})
     assert shop.came() == []
-    assert shop.retry(row["id"]).json["status"] == "pending"
+    assert shop.retry(row["id"]).json["status"] in ("pending", "succeeded")  # it may be over before its answer is made
     shop.wait("succeeded")
     assert shop.came() == ["cancelled"]
     tested = shop.api.post(f"{shop.at}/test").json
