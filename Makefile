@@ -9,7 +9,7 @@ PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --stri
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test binary deb references screenshots lint format bench bench-setup venv dev lock clean
+.PHONY: help demo test coverage binary deb references screenshots lint format bench bench-setup venv dev lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -24,6 +24,15 @@ test: dev tests/node/node_modules/.package-lock.json ## run all tests; PYTEST_AR
 		libpython lintian mmdebstrap strip systemd-nspawn
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder \
 		$(PYTEST_ARGS)
+
+# What end-to-end tests reach besides is left out: they kill their daemons, whose figures are lost then.
+COVERAGE_ARGS ?= --ignore=tests/e2e
+coverage: dev tests/node/node_modules/.package-lock.json ## show which lines and branches tests do not reach
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/coverage run -m pytest -q -n $(TEST_WORKERS) --dist loadfile $(COVERAGE_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+	@echo "rules/ alone:" && $(BIN)/coverage report --include='hookrelay/rules/*' --fail-under=100
 
 binary: dev ## build dist/hookrelay: one executable that needs no Python
 	@scripts/setup libpython strip

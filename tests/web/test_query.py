@@ -1,5 +1,7 @@
 """Query parameters and bodies: each kind read, every mistake told at once."""
 
+from base64 import urlsafe_b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,11 +55,37 @@ def test_a_cursor_leads_back_to_the_row_it_was_made_of_and_into_no_other_list(nu
     assert "cursor" in mistakes(other)
 
 
-@given(st.text())
-def test_no_text_is_a_cursor_by_accident(text: str):
-    asked = query("limit", "cursor", cursor=text)
-    limit, before = asked.numbered_window("events")
-    assert (limit, before) == (50, None)
+ENDS = st.one_of(
+    st.from_regex(r"[0-9]{0,30}", fullmatch=True),
+    st.text(max_size=30),
+    st.just("9" * 5000),
+    st.just("-1"),
+    st.just("1:2"),
+)
+
+
+@given(kind=st.sampled_from(["events", "event", "events:1", ""]), end=ENDS)
+def test_a_cursor_that_somebody_made_leads_to_a_row_that_there_can_be_or_is_told_as_a_mistake(kind: str, end: str):
+    made = urlsafe_b64encode(f"{kind}:{end}".encode()).decode().rstrip("=")
+    asked = query("limit", "cursor", cursor=made)
+    _, before = asked.numbered_window("events")
+    if before is None:
+        assert mistakes(asked) == {"cursor": "not a cursor of this list: use next_cursor of its last page"}
+    else:
+        asked.done()
+        assert (kind, before) == ("events", int(end))
+        assert 0 <= before < 1 << 62
+
+
+@given(st.integers(0, 1 << 40), st.integers(0), st.characters(codec="ascii"))
+def test_a_cursor_with_another_character_in_it_is_a_cursor_of_the_list_or_a_mistake(number: int, at: int, other: str):
+    cursor = listed([], "events", str(number))["next_cursor"]
+    at %= len(cursor)
+    asked = query("limit", "cursor", cursor=cursor[:at] + other + cursor[at + 1 :])
+    if asked.numbered_window("events")[1] is None:
+        assert "cursor" in mistakes(asked)
+    else:
+        asked.done()
 
 
 @pytest.mark.parametrize(
