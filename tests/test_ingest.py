@@ -178,7 +178,7 @@ async def test_a_key_with_other_content_is_a_conflict(autojump_clock, store: Sto
         (b'{"data":1}', "invalid_event", "type", "missing"),
         (b'{"type":"a"}', "invalid_event", "data", "missing"),
         (b'{"type":"a b","data":1}', "invalid_event", "type", "booking.created"),
-        (b'{"type":"a","data":1,"tenant":""}', "invalid_event", "tenant", "1 to 64"),
+        (b'{"type":"a","data":1,"tenant":""}', "invalid_event", "tenant", "1 to 128"),
         (b'{"type":"a","data":1,"colour":"red"}', "invalid_event", "colour", "colour"),
         (b'{"type":"a","data":1,"timestamp":"today"}', "invalid_event", "timestamp", "RFC 3339"),
         (b'{"type":"a","data":"' + b"x" * 200 + b'"}', "too_large", None, "at most 200"),

@@ -44,7 +44,7 @@ EVENT_TYPES = {
 WEBHOOK = {
     "name": "Makes the webhook's id: keep it, and the webhook keeps its history.",
     "url": "Where events are posted.",
-    "events": 'Which event types: names, prefixes such as "booking.*", or "*".',
+    "events": 'Which event types: names, or patterns such as "booking.*", "*.created" or "*".',
     "description": "For people.",
     "tenant": "Whose webhook it is.",
     "secret": "What deliveries are signed with: whsec_ and base64 of 24 to 64 bytes.",

@@ -36,8 +36,8 @@ from hookrelay.config.values import path as read_path
 from hookrelay.config.webhooks import find_files, load_files
 from hookrelay.model import ConfigError, ConfigMistake
 from hookrelay.rules.egress import Policy
+from hookrelay.rules.pattern import RIGHT_TYPE, is_event_type
 from hookrelay.rules.webhook import check_json
-from hookrelay.rules.webhook_texts import EVENT_TYPE
 from hookrelay.rules.wording import got, nearest, shown, unknown
 
 DEFAULT_PATH = Path("/etc/hookrelay/hookrelay.toml")
@@ -228,9 +228,8 @@ def _read_sections(document: Document, settings: _Settings) -> tuple[EventType, 
 def _read_event_type(document: Document, base: Path, name: str, table: object) -> EventType:
     """One entry of the catalogue, as far as it is right."""
     here = ("event_types", name)
-    if not EVENT_TYPE.fullmatch(name) or len(name) > 128:
-        right = 'at most 128 of A-Z a-z 0-9 _ with dots between, such as [event_types."booking.created"]'
-        document.wrong(here, f"is not an event type: {right}")
+    if not is_event_type(name):
+        document.wrong(here, f"is not an event type: {RIGHT_TYPE}")
     if not isinstance(table, dict):
         document.wrong(here, f'expected a table such as {{ description = "A booking was made" }}, got {got(table)}')
         return EventType(name)

@@ -5,6 +5,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from hookrelay.model import Webhook
+from hookrelay.rules.pattern import covers, is_simple, parts, simple_patterns
+
+TYPES_KEPT = 64
+"""Types of a tenant whose answer is found in one look: most platforms have fewer."""
 
 
 class Catalog:
@@ -78,21 +82,27 @@ class Catalog:
 class _Wishes:
     """One tenant's webhooks by the patterns of their `events`.
 
-    The most specific pattern that a type matches implies the others that it matches, so that answers are kept by
-    pattern: a caller with ever new types adds nothing to them.
+    Answers are kept by the patterns that a type matches: a caller with ever new types adds nothing to them.
     """
 
     def __init__(self) -> None:
         self._webhooks: dict[int, Webhook] = {}
         self._seqs: dict[str, dict[int, None]] = {}
-        self._kept: dict[str, tuple[Webhook, ...]] = {}
+        self._intricate: dict[str, list[str]] = {}
+        """The patterns that are not found by what a type begins or ends with, in parts."""
+        self._kept: dict[tuple[str, ...], tuple[Webhook, ...]] = {}
+        self._of_type: dict[str, tuple[Webhook, ...]] = {}
         self._room = 0
         self._entries = 0
 
     def put(self, webhook: Webhook) -> None:
         self._webhooks[webhook.seq] = webhook
         for pattern in webhook.events:
-            self._seqs.setdefault(pattern, {})[webhook.seq] = None
+            if pattern not in self._seqs:
+                self._seqs[pattern] = {}
+                if not is_simple(pattern):
+                    self._intricate[pattern] = parts(pattern)
+            self._seqs[pattern][webhook.seq] = None
         self._forget(len(webhook.events))
 
     def replace(self, webhook: Webhook) -> None:
@@ -107,46 +117,47 @@ class _Wishes:
             del seqs[webhook.seq]
             if not seqs:
                 del self._seqs[pattern]
+                self._intricate.pop(pattern, None)
         self._forget(-len(webhook.events))
 
     def _forget(self, more_entries: int) -> None:
         self._entries += more_entries
         self._kept.clear()
-        # every pattern with all its webhooks could be much: answers take a few times the memory of the index, not more
+        self._of_type.clear()
+        # all patterns that a type matches, with all their webhooks, could be much: answers take a few times the memory
+        # of the index, not more
         self._room = 4 * (1024 + self._entries)
 
     def wanting(self, type: str) -> tuple[Webhook, ...]:
-        pattern = head = type
-        while pattern not in self._seqs:
-            head, dot, _ = head.rpartition(".")
-            if not dot:
-                pattern = "*"
-                break
-            pattern = head + ".*"
-        found = self._kept.get(pattern)
-        return self._find(type, pattern) if found is None else found
+        found = self._of_type.get(type)
+        return self._look(type) if found is None else found
 
-    def _find(self, type: str, pattern: str) -> tuple[Webhook, ...]:
-        seqs = {seq for each in _patterns(type) for seq in self._seqs.get(each, ())}
+    def _look(self, type: str) -> tuple[Webhook, ...]:
+        matched = [pattern for pattern in simple_patterns(type) if pattern in self._seqs]
+        if self._intricate:
+            split = parts(type)
+            matched += [pattern for pattern, each in self._intricate.items() if covers(each, split)]
+        patterns = tuple(matched)
+        found = self._kept.get(patterns)
+        if found is None:
+            found = self._find(patterns)
+        if len(self._of_type) >= TYPES_KEPT:
+            self._of_type.clear()
+        self._of_type[type] = found
+        return found
+
+    def _find(self, patterns: tuple[str, ...]) -> tuple[Webhook, ...]:
+        seqs = {seq for each in patterns for seq in self._seqs[each]}
         found = tuple(self._webhooks[seq] for seq in sorted(seqs))
         self._room -= len(found)
         if self._room < 0:
             self._forget(0)
             self._room -= len(found)
-        self._kept[pattern] = found
+        self._kept[patterns] = found
         return found
 
 
 def matches(patterns: Iterable[str], type: str) -> bool:
     """Whether one of the patterns (`"booking.created"`, `"booking.*"`, `"*"`) lets events of `type` through."""
-    return not set(patterns).isdisjoint(_patterns(type))
-
-
-def _patterns(type: str) -> Iterator[str]:
-    """All that a webhook may say to get events of `type`, the most specific first."""
-    yield type
-    head = type
-    while "." in head:
-        head = head.rpartition(".")[0]
-        yield head + ".*"
-    yield "*"
+    split = parts(type)
+    return any(covers(parts(pattern), split) for pattern in patterns)

@@ -13,9 +13,9 @@ from functools import lru_cache
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from hookrelay.model import Event, Refused, Submission
+from hookrelay.model import OPERATORS, Event, Refused, Submission
+from hookrelay.rules.pattern import RESERVED, RIGHT_TENANT, RIGHT_TYPE, is_event_type, is_tenant
 from hookrelay.rules.timestamp import to_utc
-from hookrelay.rules.webhook_texts import EVENT_TYPE
 from hookrelay.rules.wording import got, shown, unknown
 
 MAX_SIZE = 256 << 10
@@ -34,11 +34,6 @@ def parse(line: bytes, *, max_size: int = MAX_SIZE, known_types: frozenset[str] 
     if known_types is not None and submission.type not in known_types:
         raise _unknown_type(submission.type, known_types)
     return submission
-
-
-def is_event_type(text: str) -> bool:
-    """Whether `text` can be an event's type."""
-    return _is_type(text)
 
 
 def body(event: Event) -> bytes:
@@ -104,14 +99,13 @@ def _quotes_outside(data: bytes, line: bytes) -> int:
 
 # --- what each field may say ------------------------------------------------------------------------------------
 
-_TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # a lone surrogate is no character, and NUL cannot be kept by every store
 _ORDERING_KEY = re.compile("[^\0\ud800-\udfff]{1,255}")
 
 _RIGHT = {
-    "type": 'words of A-Z a-z 0-9 _ with dots between, at most 128 characters, such as "booking.created"',
-    "tenant": '1 to 64 of A-Z a-z 0-9 _ -, such as "acme"',
+    "type": RIGHT_TYPE,
+    "tenant": RIGHT_TENANT,
     "idempotency_key": '1 to 255 printable ASCII characters, such as "booking-4711-created"',
     "timestamp": 'an RFC 3339 time with at most 9 digits of fraction, such as "2026-02-26T10:00:00Z"',
     "ordering_key": '1 to 255 characters, none of them NUL, such as "booking-4711"',
@@ -122,14 +116,12 @@ _NAMES = ["type", "data", *list(_RIGHT)[1:]]
 
 
 # types and tenants repeat: 0.05 µs instead of 0.4
-@lru_cache(4096)
-def _is_type(text: str) -> bool:
-    return len(text) <= 128 and EVENT_TYPE.fullmatch(text) is not None
+_is_type = lru_cache(4096)(is_event_type)
 
 
 @lru_cache(4096)
 def _is_tenant(text: str) -> bool:
-    return _TENANT.fullmatch(text) is not None
+    return is_tenant(text) and text != OPERATORS
 
 
 def _submission(
@@ -146,6 +138,8 @@ def _submission(
     if tenant is UNSET:
         tenant = "default"
     elif not _is_tenant(tenant):
+        if tenant == OPERATORS:
+            raise Refused("invalid_event", RESERVED, "tenant")
         raise _wrong("tenant", tenant)
     if idempotency_key is UNSET:
         key = None

@@ -18,9 +18,9 @@ from msgspec import Struct
 from hookrelay.model import FieldError, Trust, Webhook, WebhookFields, WebhookStatus, random_ulid
 from hookrelay.rules.egress import Policy
 from hookrelay.rules.egress_url import check_url, to_ascii
+from hookrelay.rules.pattern import RIGHT_PATTERN, RIGHT_TENANT, TYPE_LENGTH, is_pattern, is_tenant
 from hookrelay.rules.webhook_texts import (
     DEFAULT_RETRY,
-    EVENT_TYPE,
     MAX_WAITS,
     RETRY_EXAMPLE,
     check_max_in_flight,
@@ -40,15 +40,14 @@ __all__ = [
     "check_json",
     "decode_secret",
     "file_webhook_id",
-    "is_tenant",
     "parse_retry",
     "read",
     "resolve",
 ]
 
-_TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
+_HALF_STAR = re.compile(r"[A-Za-z0-9_-]\*|\*[A-Za-z0-9_-]")
 _MAX_EVENTS = 1000
 _MAX_HEADERS = 32
 _MAX_METADATA = 4096
@@ -115,10 +114,8 @@ def check(fields: WebhookFields, *, policy: Policy) -> list[FieldError]:
     errors += _event_errors(fields.events)
     if len(fields.description) > 1024:
         errors.append(FieldError("description", f"is {len(fields.description)} characters long: at most 1024"))
-    if not _TENANT.fullmatch(fields.tenant):
-        errors.append(
-            FieldError("tenant", f'{shown(fields.tenant)} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -, such as "acme"')
-        )
+    if not is_tenant(fields.tenant):
+        errors.append(FieldError("tenant", f"{shown(fields.tenant)} is not a tenant: {RIGHT_TENANT}"))
     errors += _caught("secret", decode_secret, fields.secret)
     errors += _caught("rate_limit", check_rate, fields.rate_limit)
     errors += _caught("max_in_flight", check_max_in_flight, fields.max_in_flight)
@@ -164,11 +161,6 @@ def resolve(
         held=held,
         source=source,
     )
-
-
-def is_tenant(text: str) -> bool:
-    """Whether `text` is a tenant's name."""
-    return _TENANT.fullmatch(text) is not None
 
 
 def file_webhook_id(name: str) -> str:
@@ -280,14 +272,11 @@ def _event_errors(events: list[str]) -> Iterator[FieldError]:
         if text in seen:
             yield FieldError(f"events.{index}", f"{shown(text)} stands there twice: once is enough")
         seen.add(text)
-        if len(text) > 128:
-            yield FieldError(f"events.{index}", f"is {len(text)} characters long: at most 128")
-        elif text != "*" and not EVENT_TYPE.fullmatch(text.removesuffix(".*")):
-            yield FieldError(
-                f"events.{index}",
-                f"{shown(text)} is not an event type: words of A-Z a-z 0-9 _ with dots between, such as "
-                '"booking.created", a prefix such as "booking.*", or "*"',
-            )
+        if len(text) > TYPE_LENGTH:
+            yield FieldError(f"events.{index}", f"is {len(text)} characters long: at most {TYPE_LENGTH}")
+        elif not is_pattern(text):
+            what = "has * within a word" if _HALF_STAR.search(text) else "is not an event type"
+            yield FieldError(f"events.{index}", f"{shown(text)} {what}: write {RIGHT_PATTERN}")
 
 
 def _retry_errors(retry: list[str] | str | None) -> Iterator[FieldError]:

@@ -13,7 +13,6 @@ from hookrelay.units import parse_duration
 DEFAULT_RETRY = ("5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h")
 """The waits of the default schedule (contract §3.2), after a first attempt at once."""
 
-EVENT_TYPE = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 RETRY_EXAMPLE = '["5s", "5m", "2h"] or "exponential(1s, 2, 1h, 12)"'
 MAX_WAITS = 50
 

@@ -23,7 +23,7 @@ from hookrelay.model import Refused, Webhook
 from hookrelay.net.asgi import Receive, Scope, Send
 from hookrelay.redeliver import Redeliverer
 from hookrelay.rules.match import Catalog
-from hookrelay.rules.webhook import is_tenant
+from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant
 from hookrelay.rules.wording import shown
 from hookrelay.store import history, webhooks
 from hookrelay.store.db import Store
@@ -105,9 +105,7 @@ class Call:
     def allowed_tenant(self, asked: str | None) -> str | None:
         """The same for a tenant that the caller named elsewhere."""
         if asked is not None and not is_tenant(asked):
-            raise Refused(
-                "invalid_field", f"{shown(asked)} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -", field="tenant"
-            )
+            raise Refused("invalid_field", f"{shown(asked)} is not a tenant: {RIGHT_TENANT}", field="tenant")
         own = self.caller.tenant
         if own is not None and asked not in (None, own):
             raise Refused("forbidden", "the key belongs to another tenant than the one that is named", field="tenant")

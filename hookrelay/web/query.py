@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from hookrelay.model import FieldError, Refused
-from hookrelay.rules.payload import is_event_type
+from hookrelay.rules.pattern import RIGHT_TYPE, is_event_type
 from hookrelay.rules.timestamp import to_utc
 from hookrelay.rules.wording import shown, unknown
 from hookrelay.units import parse_duration
@@ -71,7 +71,7 @@ class Query:
         """A type of event."""
         text = self._given.get(name)
         if text is not None and not is_event_type(text):
-            self.wrong(name, f'{shown(text)} is not an event type: write one such as "booking.created"')
+            self.wrong(name, f"{shown(text)} is not an event type: {RIGHT_TYPE}")
             return None
         return text
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,11 +33,34 @@ def wanting(catalog: Catalog, type: str, tenant: str = "acme") -> list[int]:
         ("a.b.*", "a.b.c.d", True),
         ("a.b.*", "a.c", False),
         ("a.b.*", "a.b", False),
+        ("booking.*", "booking/x", False),
+        ("booking.*", "booking.a/b:c", True),
+        ("orders/create", "orders/create", True),
+        ("orders/*", "orders/create", True),
+        ("orders/*", "orders.create", False),
+        ("invoice:*", "invoice:paid", True),
+        ("trial.will-*", "trial.will-end", False),
+        ("*.created", "booking.created", True),
+        ("*.created", "a/b.created", True),
+        ("*.created", "created", False),
+        ("*.created", "booking/created", False),
+        ("*.created", "booking.created.late", False),
+        ("a.*.b", "a.x.b", True),
+        ("a.*.b", "a.x/y:z.b", True),
+        ("a.*.b", "a.b", False),
+        ("a.*.b", "a.x.b.c", False),
+        ("a.*.b", "a.b.b.b", True),
+        ("*.*", "a.b", True),
+        ("*.*", "a", False),
+        ("*.*", "a/b", False),
+        ("*.*", "a/b.c/d", True),
+        ("*/*.x", "a/b/c.x", True),
         ("*", "booking", True),
         ("*", "a.b.c", True),
+        ("*", "a/b:c-d", True),
     ],
 )
-def test_a_pattern_matches_itself_all_below_a_prefix_or_everything(pattern: str, type: str, matches: bool):
+def test_a_star_stands_for_whole_segments_and_everything_else_for_itself(pattern: str, type: str, matches: bool):
     assert wanting(Catalog([webhook(1, pattern)]), type) == [1] * matches
 
 
@@ -96,14 +121,25 @@ def test_long_answers_are_not_all_kept():
     assert sum(catalog.wanting("acme", "t99") is each for each in again) == 1
 
 
-WORDS = st.sampled_from(["a", "b", "ab", "a_b"])
-TYPES = st.lists(WORDS, min_size=1, max_size=4).map(".".join)
-PATTERNS = TYPES | TYPES.map(lambda text: f"{text}.*") | st.just("*")
+WORDS = st.sampled_from(["a", "b", "ab", "a_b", "a-b"])
+SEPARATORS = st.sampled_from("../:")
+TYPES = st.builds(
+    lambda first, rest: first + "".join(map("".join, rest)),
+    WORDS,
+    st.lists(st.tuples(SEPARATORS, WORDS), max_size=4),
+)
+STARRED = st.builds(
+    lambda first, rest: first + "".join(map("".join, rest)),
+    WORDS | st.just("*"),
+    st.lists(st.tuples(SEPARATORS, WORDS | st.just("*")), max_size=4),
+)
+PATTERNS = TYPES | STARRED | TYPES.map(lambda text: f"{text}.*") | st.just("*")
 HOOKS = st.lists(st.tuples(st.lists(PATTERNS, min_size=1, max_size=4), st.sampled_from(["acme", "b"])), max_size=30)
 
 
 def wants(pattern: str, type: str) -> bool:
-    return pattern in ("*", type) or (pattern.endswith(".*") and type.startswith(pattern[:-1]))
+    segment = "[A-Za-z0-9_-]+"
+    return re.fullmatch(re.escape(pattern).replace(r"\*", f"{segment}(?:[./:]{segment})*"), type) is not None
 
 
 CHANGES = st.lists(

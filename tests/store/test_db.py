@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from hookrelay.model import Event, Ids, Outcome, Refused, Verdict
-from hookrelay.store import events, history, queue
+from hookrelay.store import events, history, keys, queue, sessions
 from hookrelay.store import open as opening
 from hookrelay.store.db import Store
 from hookrelay.store.files import StoreDamaged, StoreTaken, StoreTooNew, StoreUnusable
@@ -345,6 +345,27 @@ def of_schema(path: Path, number: int) -> None:
         steps = opening.migrations()[:number]
         patch.setattr(opening, "migrations", lambda: steps)
         Store(opened(path))._close()
+
+
+def test_keys_and_links_of_the_operators_tenant_end_with_an_upgrade(tmp_path):
+    path = tmp_path / "h.db"
+    of_schema(path, 5)
+    conn = apsw.Connection(str(path))
+    for number, tenant in enumerate(("hookrelay", "acme")):
+        conn.execute(
+            "INSERT INTO key (id, tenant, role, name, hint, digest, created_ms) VALUES (?, ?, 'read', '', '', ?, 1)",
+            (f"key_{number}", tenant, bytes([number])),
+        )
+        conn.execute(
+            "INSERT INTO session (id, kind, digest, tenant, role, created_ms, lasts_ms, ends_ms)"
+            " VALUES (?, 'link', ?, ?, 'read', 1, 1, ?)",
+            (f"lnk_{number}", bytes([number]), tenant, 1 << 50),
+        )
+    conn.close()
+    new = opened(path)
+    assert [row.tenant for row in keys.all_keys(new.writer)] == ["acme"]
+    assert [row.tenant for row in sessions.all_sessions(new.writer, NOW)] == ["acme"]
+    Store(new)._close()
 
 
 def schema_of(path: Path) -> int:

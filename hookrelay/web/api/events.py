@@ -5,7 +5,7 @@ from msgspec import UNSET, Raw, structs
 
 from hookrelay.ingest import Adapt
 from hookrelay.model import FieldError, Ids, Refused, Submission
-from hookrelay.rules.webhook import is_tenant
+from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant
 from hookrelay.rules.wording import got, shown
 from hookrelay.store import history
 from hookrelay.store.purge import Purge
@@ -110,7 +110,7 @@ async def purge(call: Call) -> Answer:
         errors.append(FieldError("id", f"expected an event's id, got {got(id)}"))
     if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
         what = shown(tenant) if isinstance(tenant, str) else got(tenant)
-        errors.append(FieldError("tenant", f"{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -"))
+        errors.append(FieldError("tenant", f"{what} is not a tenant: {RIGHT_TENANT}"))
     try:
         if before is not None:
             before_ms = min(before_ms, read_moment(str(before) if isinstance(before, str) else "", now_ms))

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import structs
 
-from hookrelay.model import FieldError
-from hookrelay.rules.webhook import is_tenant
+from hookrelay.model import OPERATORS, FieldError
+from hookrelay.rules.pattern import RESERVED, RIGHT_TENANT, is_tenant
 from hookrelay.rules.wording import got, shown
 from hookrelay.store.keys import KeyRow
 from hookrelay.units import format_time
@@ -64,7 +64,9 @@ def wished_tenant(call: Call, values: Mapping[str, Any], errors: list[FieldError
         errors.append(FieldError("tenant", 'is missing: a tenant such as "acme", or "*" for all of them'))
     elif not isinstance(tenant, str) or (tenant != EVERYBODY and not is_tenant(tenant)):
         what = shown(tenant) if isinstance(tenant, str) else got(tenant)
-        errors.append(FieldError("tenant", f'{what} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -, or "*" for all'))
+        errors.append(FieldError("tenant", f'{what} is not a tenant: {RIGHT_TENANT}, or "*" for all'))
+    elif tenant == OPERATORS:
+        errors.append(FieldError("tenant", RESERVED))
     return str(tenant)
 
 

@@ -30,7 +30,7 @@ _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "include_waiting": ("query", "Also tell what waits.", {"enum": ["waiting"]}),
     "dry_run": ("query", "Only say what would change.", {"type": "boolean"}),
     "include": ("query", "`events`, `deliveries`, or both with a comma between.", TEXT),
-    "types": ("query", "Types and prefixes, with commas between: `booking.*,payment.failed`.", TEXT),
+    "types": ("query", "Types and patterns, with commas between: `booking.*,payment.failed`.", TEXT),
     "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", id_of("evt")),
     "id": ("path", "", TEXT),
     "If-Match": ("header", "The ETag that the webhook must have; else 412.", TEXT),

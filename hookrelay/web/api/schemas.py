@@ -7,12 +7,13 @@ import msgspec
 
 from hookrelay.config import about
 from hookrelay.model import WebhookFields
-from hookrelay.rules.webhook_texts import EVENT_TYPE
+from hookrelay.rules.pattern import EVENT_TYPE, PATTERN
+from hookrelay.rules.pattern import TENANT as TENANT_TEXT
 from hookrelay.web.api import models
 from hookrelay.web.problems import TITLES
 
 TEXT: dict[str, Any] = {"type": "string"}
-TENANT: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": ["acme"]}
+TENANT: dict[str, Any] = {"type": "string", "pattern": f"^{TENANT_TEXT.pattern}$", "examples": ["acme"]}
 TYPE: dict[str, Any] = {
     "type": "string",
     "pattern": f"^{EVENT_TYPE.pattern}$",
@@ -38,7 +39,7 @@ _EVENTS: dict[str, Any] = {
     "minItems": 1,
     "maxItems": 1000,
     "uniqueItems": True,
-    "items": {"type": "string", "pattern": r"^(\*|[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*(\.\*)?)$", "maxLength": 128},
+    "items": {"type": "string", "pattern": f"^{PATTERN.pattern}$", "maxLength": 128},
     "examples": [["booking.created", "payment.*"]],
 }
 _SECRET: dict[str, Any] = {
@@ -111,7 +112,7 @@ def schemas() -> dict[str, Any]:
     schemas["RotateWish"]["properties"]["overlap"] |= {"examples": ["24h"], "pattern": f"^{DURATION}$"}
     schemas["KeyWish"]["properties"]["tenant"] |= {
         "examples": ["acme", "*"],
-        "pattern": r"^(\*|[A-Za-z0-9_-]{1,64})$",
+        "pattern": rf"^(\*|{TENANT_TEXT.pattern})$",
         "description": "Whose; `?tenant=` may say it instead.",
     }
     schemas["LinkWish"]["properties"]["tenant"] |= schemas["KeyWish"]["properties"]["tenant"]

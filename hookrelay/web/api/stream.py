@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 from hookrelay.feed import Watcher
 from hookrelay.model import Refused
 from hookrelay.rules.match import matches
-from hookrelay.rules.payload import is_event_type
+from hookrelay.rules.pattern import RIGHT_PATTERN, is_pattern
 from hookrelay.rules.wording import shown
 from hookrelay.store import history
 from hookrelay.web.api import deliveries, events
@@ -42,8 +42,8 @@ async def stream(call: Call) -> Answer:
     query = call.query("types", "include", "webhook", "last_event_id")
     types = tuple(filter(None, (query.text("types") or "").split(",")))
     for type in types:
-        if type != "*" and not is_event_type(type.removesuffix(".*")):
-            query.wrong("types", f'{shown(type)} is no event type: write one, a prefix such as "booking.*", or "*"')
+        if not is_pattern(type):
+            query.wrong("types", f"{shown(type)} is no event type: write {RIGHT_PATTERN}")
     include = set((query.text("include") or "events").split(","))
     if not include <= {"events", "deliveries"}:
         query.wrong("include", "events, deliveries, or both with a comma between them")

@@ -10,8 +10,8 @@ from msgspec import Raw, structs
 from hookrelay.model import FieldError, Refused
 from hookrelay.model import Webhook as InForce
 from hookrelay.redeliver import Replay
-from hookrelay.rules.payload import is_event_type
-from hookrelay.rules.webhook import decode_secret, is_tenant
+from hookrelay.rules.pattern import is_event_type, is_tenant, sample_type
+from hookrelay.rules.webhook import decode_secret
 from hookrelay.rules.webhook_texts import read_duration
 from hookrelay.rules.wording import got, shown
 from hookrelay.store import events
@@ -270,11 +270,8 @@ def _mentions(webhook: InForce, text: str) -> bool:
 
 def default_type(webhook: InForce) -> str:
     """A type that the webhook asked for, as far as it named one."""
-    exact = [event for event in webhook.events if not event.endswith("*")]
-    if exact:
-        return exact[0]
-    prefixes = [event.removesuffix("*") for event in webhook.events if event != "*"]
-    return f"{prefixes[0]}test" if prefixes else "hookrelay.test"
+    named = min(webhook.events, key=lambda event: "*" in event)
+    return "hookrelay.test" if named == "*" else sample_type(named)
 
 
 def example_of(call: Call, type: str) -> bytes:

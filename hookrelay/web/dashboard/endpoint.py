@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from hookrelay.model import FieldError, Refused, Webhook
-from hookrelay.rules.payload import is_event_type
+from hookrelay.rules.pattern import is_event_type
 from hookrelay.rules.tally import Totals
 from hookrelay.rules.webhook_texts import read_duration
 from hookrelay.rules.wording import shown

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from hookrelay.model import Webhook
-from hookrelay.rules.payload import is_event_type
+from hookrelay.rules.pattern import is_event_type
 from hookrelay.store.history import Wanted
 from hookrelay.web.api.deliveries import STATUSES, show
 from hookrelay.web.dashboard import reasons

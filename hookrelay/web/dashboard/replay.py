@@ -7,7 +7,7 @@ from typing import Any
 
 from hookrelay.model import Refused, Webhook
 from hookrelay.redeliver import Replay
-from hookrelay.rules.payload import is_event_type
+from hookrelay.rules.pattern import is_event_type
 from hookrelay.web.api.webhooks import STATES
 from hookrelay.web.dashboard import reasons
 from hookrelay.web.dashboard.door import Visit, redirect

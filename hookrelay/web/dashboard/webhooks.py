@@ -10,7 +10,7 @@ from msgspec import Struct
 from hookrelay.model import FieldError, Refused, Webhook
 from hookrelay.rules.egress_url import check_url, to_ascii
 from hookrelay.rules.match import matches
-from hookrelay.rules.webhook import is_tenant
+from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant, parts
 from hookrelay.rules.wording import shown
 from hookrelay.store import events
 from hookrelay.web.api.webhooks import KEY_WINDOW_MS, default_type
@@ -150,7 +150,7 @@ async def create(visit: Visit) -> Answer:
     if is_tenant(tenant) or not tenant:
         values["tenant"] = visit.allowed_tenant(tenant or None) or "default"
     else:
-        errors.append(FieldError("tenant", f"{shown(tenant)} is not a tenant: 1 to 64 of A-Z a-z 0-9 _ -"))
+        errors.append(FieldError("tenant", f"{shown(tenant)} is not a tenant: {RIGHT_TENANT}"))
     try:
         said = {name: value for name, value in values.items() if value is not None}
         refuse(visit, said, errors)
@@ -285,8 +285,8 @@ def _tree(visit: Visit, chosen: Sequence[str]) -> tuple[list[Branch], list[str]]
     catalogue = visit.parts.config().event_types
     groups: dict[str, list[Any]] = {}
     for each in sorted(catalogue, key=lambda each: each.name):
-        head, dot, _ = each.name.partition(".")
-        groups.setdefault(head + ".*" if dot else "", []).append(each)
+        head, *rest = parts(each.name)
+        groups.setdefault(f"{head}{rest[0]}*" if rest else "", []).append(each)
     is_short = len(catalogue) <= TYPES_MOST
     branches: list[Branch] = []
     offered = {"*"}
@@ -311,5 +311,5 @@ def _whole(count: int) -> str:
 def types_to_test(call: Call, webhook: Webhook) -> list[str]:
     """Event types to pick for a test: those it wants of the catalogue, those it names, or one that it might want."""
     names = [each.name for each in call.parts.config().event_types if matches(webhook.events, each.name)]
-    names += [event for event in webhook.events if not event.endswith("*")]
+    names += [event for event in webhook.events if "*" not in event]
     return list(dict.fromkeys(names or [default_type(webhook)]))[:TYPES_MOST]
