@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -45,10 +44,11 @@ def test_the_five_minute_path_ends_with_a_verified_delivery(tmp_path):
             os.killpg(done.pid, signal.SIGTERM)
     assert done.returncode == 0, out + err
     assert re.search(r"^ok: 1 webhook in 1 file$", out, re.MULTILINE)
-    assert re.search(r'^\{"id":"evt_[0-9A-Z]{26}","deliveries":1\}$', out, re.MULTILINE)
+    assert re.search(r"^evt_[0-9A-Z]{26}: 1 delivery$", out, re.MULTILINE)
     assert re.search(r'^verified \{"id":"evt_.*"data":\{"booking":7\}\}$', out, re.MULTILINE)
-    assert '"status":"succeeded","attempt_count":1,"response_code":204' in out
+    assert re.search(r"^dlv_[0-9A-Z]{26} .*succeeded", out, re.MULTILINE), out
 
 
-def test_what_the_page_calls_is_on_this_machine():
-    assert [name for name in ("nc", "curl", "bash") if shutil.which(name) is None] == []
+def test_the_page_calls_nothing_that_a_fresh_debian_lacks():
+    words = set(re.findall(r"^(?:for .*; do )?([a-z./][\w./-]*)", "\n".join(blocks()), re.MULTILINE))
+    assert words.isdisjoint({"curl", "nc", "wget", "jq", "sudo"})
