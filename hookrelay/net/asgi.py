@@ -7,10 +7,11 @@ Which connections there are, and when one must end, is `serve`'s matter.
 import math
 import re
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -26,6 +27,23 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Process(NamedTuple):
+    """Who has connected to a Unix socket, as the kernel noted it then (SO_PEERCRED, unix(7))."""
+
+    uid: int
+    pid: int
+    """0 where it is of another PID namespace."""
+
+
+def process_at(sock: socket.socket) -> Process | None:
+    """Whose the other end of a Unix socket is; None where the kernel does not say."""
+    try:
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except (OSError, struct.error):
+        return None
+    return Process(uid & 0xFFFFFFFF, pid)
 
 
 class ClientGone(OSError):
@@ -300,9 +318,16 @@ class Exchange:
 
 
 def scope_of(
-    request: Request, server: tuple[str, int | None], client: tuple[str, int] | None, stopping: trio.Event
+    request: Request,
+    server: tuple[str, int | None],
+    client: tuple[str, int] | None,
+    stopping: trio.Event,
+    process: Process | None = None,
 ) -> dict[str, Any]:
-    """ASGI's scope of a request. `state["stopping"]` is set when streams should end."""
+    """ASGI's scope of a request.
+
+    `state["stopping"]` is set when streams should end, `state["process"]` is who is at the other end of a Unix socket.
+    """
     path, raw_path, query = path_of(request.target)
     return {
         "type": "http",
@@ -318,7 +343,7 @@ def scope_of(
         "headers": request.headers,
         "client": client,
         "server": server,
-        "state": {"stopping": stopping},
+        "state": {"stopping": stopping, "process": process},
     }
 
 
