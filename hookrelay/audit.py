@@ -15,6 +15,7 @@ from hookrelay.store import audit
 from hookrelay.store.audit import AuditRow
 from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
+from hookrelay.units import format_time
 
 Answer = TypeVar("Answer")
 
@@ -119,6 +120,15 @@ def row_of(entry: Entry, now_ms: int) -> AuditRow:
     )
 
 
+LAST_MS = 253_402_300_799_999
+"""The last moment that has a date (year 9999)."""
+
+
+def moment(ms: int) -> str:
+    """A time that somebody asked for, as records tell it: one before 1970, or beyond all dates, as the nearest."""
+    return format_time(min(max(ms, 0), LAST_MS))
+
+
 class Trail:
     """Writes changes down together with who made them."""
 
@@ -170,7 +180,7 @@ class Trail:
         self._log.warning(event, **more)
 
     def _tell(self, entry: Entry, now_ms: int, seq: int, **counts: int) -> None:
-        tell(self._log, entry, id=self._store.ids.make("aud", now_ms, seq), **counts)
+        tell(self._log, entry, self._store.ids.make("aud", now_ms, seq), **counts)
 
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
@@ -204,10 +214,11 @@ class Steps:
         return answer
 
 
-def tell(log: Logger, entry: Entry, **more: object) -> None:
-    """The line of the log for a record."""
+def tell(log: Logger, entry: Entry, id: str | None = None, **counts: int) -> None:
+    """The line of the log for a record; `counts` are figures that it got since."""
     by = entry.by
     line = {
+        "id": id,
         "action": entry.action,
         "actor": by.name,
         "session": by.session,
@@ -218,8 +229,7 @@ def tell(log: Logger, entry: Entry, **more: object) -> None:
         "fields": list(entry.fields) or None,
         "url_before": entry.url_before,
         "url_after": entry.url_after,
-        **entry.details,
-        **more,
+        "details": {name: value for name, value in {**entry.details, **counts}.items() if value is not None} or None,
     }
     log.info("audit", **{name: value for name, value in line.items() if value is not None})
 
@@ -233,9 +243,10 @@ _FIELDS = (
 
 
 def webhook_entry(action: Action, by: Actor, before: Webhook | None, after: Webhook | None) -> Entry:
-    """A webhook that came, changed or went: which fields, and its URLs."""
+    """A webhook that came (`before` is None), changed, or went (`after` is None): which fields, and its URLs."""
     webhook = after or before
-    assert webhook is not None, "a change of nothing"
+    if webhook is None:
+        raise ValueError("a webhook that never was does not change")
     fields: list[str] = []
     details: dict[str, Any] = {}
     if before is not None and after is not None:

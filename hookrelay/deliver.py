@@ -243,7 +243,6 @@ class Deliverer:
 
     def _tell_disabled(self, standing: queue.Standing, now_ms: int) -> None:
         webhook = self.webhook
-        audit.tell(self._outside.log, self._disabled(str(standing.disabled)))
         self._outside.log.warning(
             "webhook_disabled",
             webhook=webhook.id,
@@ -253,6 +252,7 @@ class Deliverer:
             failures=standing.failures,
             detail="its deliveries are held until it is active again",
         )
+        audit.tell(self._outside.log, self._disabled(str(standing.disabled)))
         self._outside.announce(
             "hookrelay.webhook.disabled",
             {

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import trio
 from msgspec import Struct
 
-from hookrelay.audit import DAEMON, Actor, Entry, Steps, Trail
+from hookrelay.audit import DAEMON, Actor, Entry, Steps, Trail, moment
 from hookrelay.dispatch import Dispatcher
 from hookrelay.feed import Feed
 from hookrelay.model import Refused
@@ -21,7 +21,6 @@ from hookrelay.store.house import cut_log
 from hookrelay.store.purge import Found, Purge
 from hookrelay.store.wipe import wipe
 from hookrelay.telemetry.logs import Logger
-from hookrelay.units import format_time
 
 T = TypeVar("T")
 
@@ -104,7 +103,7 @@ class Expunger:
                 by=by,
                 tenant=wanted.tenant,
                 object=None if wanted.event is None else event_id,
-                details={"before": format_time(wanted.before_ms)},
+                details={"before": moment(wanted.before_ms)},
             )
             async with self._trail.steps(entry) as steps:
                 count, cancelled = await self._walk(own, upto, steps)

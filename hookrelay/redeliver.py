@@ -9,7 +9,7 @@ from functools import partial
 import trio
 from msgspec import Struct
 
-from hookrelay.audit import DAEMON, Action, Actor, Entry, Steps, Trail
+from hookrelay.audit import DAEMON, Action, Actor, Entry, Steps, Trail, moment
 from hookrelay.deliver import Deliverer, Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.model import Event, Refused, Webhook
@@ -147,8 +147,8 @@ class Redeliverer:
         details = {
             "status": wanted.states,
             "type": wanted.type,
-            "since": format_time(wanted.since_ms),
-            "until": format_time(wanted.until_ms),
+            "since": moment(wanted.since_ms),
+            "until": moment(wanted.until_ms),
         }
         entry = Entry(action="webhook.replayed", by=by, tenant=webhook.tenant, object=webhook.id, details=details)
         count = 0

@@ -229,7 +229,8 @@ def _is_hidden_other(was: Webhook, now: Webhook) -> bool:
 
 def _entry(before: audit.Defined | None, after: webhooks.Declared | None) -> Entry:
     now = after or before
-    assert now is not None, "a change of nothing"
+    if now is None:
+        raise ValueError("a webhook that never was does not change")
     old, new = (None if each is None else json.loads(each.definition) for each in (before, after))
     url_before, url_after = (None if each is None else each["url"] for each in (old, new))
     fields = [] if old is None or new is None else [name for name in new if old.get(name) != new[name]]

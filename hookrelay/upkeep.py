@@ -170,15 +170,15 @@ class Upkeep:
         if surplus is None:
             return
         removed = 0
-        while removed < surplus.count:
+        while removed < surplus.records:
             started_s = trio.current_time()
-            count = min(STEP, surplus.count - removed)
+            count = min(STEP, surplus.records - removed)
             removed += await self._store.change(prune.oldest_records, surplus.tenant, count, keep=True)
             await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
         self._log.warning(
             "audit_pruned_early",
             tenant=surplus.tenant,
-            records=surplus.count,
+            records=surplus.records,
             detail="records of the audit trail take over a tenth of store.max_size: the oldest of the tenant that has"
             " most were removed before their time. Look who changes so much, or raise store.max_size",
         )

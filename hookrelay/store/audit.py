@@ -108,18 +108,19 @@ _SHOWN = (
     " iif(by_operator AND :is_tenant, NULL, session) AS session, iif(by_operator AND :is_tenant, NULL, pid) AS pid,"
     " iif(by_operator AND :is_tenant, NULL, address) AS address"
 )
+_COLUMNS = "seq, created_ms, tenant, action, object, actor, by_operator, session, pid, address, more"
 _STEP = (
     "WITH candidate AS MATERIALIZED"
-    f" (SELECT seq, created_ms, tenant, action, object, {_SHOWN}, more FROM audit {{where}} seq < :below AND seq >= :low"
-    " ORDER BY seq DESC LIMIT :count)"
-    " SELECT (SELECT json_array(count(*), min(seq)) FROM candidate), (SELECT json_group_array(json_array(seq,"
-    " created_ms, tenant, action, object, actor, by_operator, session, pid, address, more) ORDER BY seq DESC)"
-    " FROM candidate WHERE (:action IS NULL OR action = :action)"
+    f" (SELECT seq, created_ms, tenant, action, object, {_SHOWN}, more FROM audit {{where}}"
+    " AND seq < :below AND seq >= :low ORDER BY seq DESC LIMIT :count)"
+    " SELECT (SELECT json_array(count(*), min(seq)) FROM candidate),"
+    f" (SELECT json_group_array(json_array({_COLUMNS}) ORDER BY seq DESC) FROM candidate"
+    " WHERE (:action IS NULL OR action = :action)"
     " AND (:actor IS NULL OR actor = :actor OR session = :actor) AND (:object IS NULL OR object = :object)"
     " AND (:since IS NULL OR created_ms >= :since) AND (:until IS NULL OR created_ms < :until))"
 )
-_OF_ALL = _STEP.format(where="WHERE")
-_OF_TENANT = _STEP.format(where="INDEXED BY audit_of_tenant WHERE tenant = :tenant AND")
+_OF_ALL = _STEP.format(where="WHERE true")
+_OF_TENANT = _STEP.format(where="INDEXED BY audit_of_tenant WHERE tenant = :tenant")
 _read_count = msgspec.json.Decoder(tuple[int, int | None]).decode
 _read_rows = msgspec.json.Decoder(list[AuditRow]).decode
 

@@ -111,7 +111,7 @@ class Surplus(NamedTuple):
     """Whose records of the audit trail are most, and how many of them are too many."""
 
     tenant: str
-    count: int
+    records: int
 
 
 def surplus(conn: apsw.Connection, most: int) -> Surplus | None:
