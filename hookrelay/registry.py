@@ -211,16 +211,18 @@ def _find_news(conn: Any, said: Sequence[Webhook]) -> webhooks.News:
 def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: Mapping[str, Webhook]) -> list[Entry]:
     """A job of the store's: what the audit trail says of webhooks of files that came, changed or went."""
     before = audit.defined(conn, [each.id for each in news.declared], news.removed)
-    declared = {each.id for each in news.declared}
-    entries = [_entry(before.pop(each.id, None), each) for each in news.declared]
-    entries += [_entry(each, None) for each in before.values()]
-    # what is not in a definition: whether it was changed while nobody ran is not known
+    declared = {each.id: each for each in news.declared}
+    entries = []
     for webhook in said:
-        was = in_force.get(webhook.id)
-        if was is not None and webhook.id not in declared and _is_hidden_other(was, webhook):
-            as_it_was = structs.replace(webhook, secrets=was.secrets, headers=was.headers, trust=was.trust)
-            entries.append(webhook_entry("webhook.updated", Actor(webhook.source), as_it_was, webhook))
-    return entries
+        was, new = in_force.get(webhook.id), declared.get(webhook.id)
+        if was is not None and (new is not None or _is_hidden_other(was, webhook)):
+            # what the daemon has made of it is not what the file says
+            was = was if new is not None else structs.replace(was, status=webhook.status)
+            entries.append(webhook_entry("webhook.updated", Actor(webhook.source), was, webhook))
+        elif new is not None:
+            # changed while no daemon ran: all that is known is what its row says
+            entries.append(_entry(before.get(webhook.id), new))
+    return entries + [_entry(each, None) for each in before.values() if each.id not in declared]
 
 
 def _is_hidden_other(was: Webhook, now: Webhook) -> bool:
