@@ -26,7 +26,6 @@ Action = Literal[
     "webhook.disabled",
     "webhook.secret_rotated",
     "webhook.secret_ended",
-    "webhook.secret_revealed",
     "webhook.tested",
     "webhook.replayed",
     "delivery.retried",

@@ -7,15 +7,15 @@ Which connections there are, and when one must end, is `serve`'s matter.
 import math
 import re
 import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from email.utils import formatdate
-from typing import Any, NamedTuple
+from typing import Any
 
 import trio
 
 from hookrelay.net.http_request import REASONS, Request, path_of
+from hookrelay.net.peer import Process
 
 READ = 16384
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -27,23 +27,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Process(NamedTuple):
-    """Who has connected to a Unix socket, as the kernel noted it then (SO_PEERCRED, unix(7))."""
-
-    uid: int
-    pid: int
-    """0 where it is of another PID namespace."""
-
-
-def process_at(sock: socket.socket) -> Process | None:
-    """Whose the other end of a Unix socket is; None where the kernel does not say."""
-    try:
-        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    except (OSError, struct.error):
-        return None
-    return Process(uid & 0xFFFFFFFF, pid)
 
 
 class ClientGone(OSError):

@@ -13,9 +13,10 @@ from typing import Any
 import trio
 from msgspec import Struct
 
-from hookrelay.net.asgi import App, ClientGone, Exchange, Wire, process_at, scope_of
+from hookrelay.net.asgi import App, ClientGone, Exchange, Wire, scope_of
 from hookrelay.net.http_request import Refusal, Request, body_of, problem, read_head, take_head
 from hookrelay.net.listen import Listener
+from hookrelay.net.peer import process_at
 
 _AT_ONCE = 16
 """Clients accepted before others get their turn."""
