@@ -174,9 +174,9 @@ class Trail:
             if steps.seq is not None:
                 self._tell(entry, steps.now_ms, steps.seq, **steps.counts)
 
-    def warn(self, event: str, **more: object) -> None:
-        """A line of the log for what was tried in vain, and so has changed nothing."""
-        self._log.warning(event, **more)
+    def tell_refused(self, address: str | None) -> None:
+        """A line of the log for a sign-in with what opens nothing: it has changed nothing."""
+        self._log.warning("sign_in_refused", address=address)
 
     def _tell(self, entry: Entry, now_ms: int, seq: int, **counts: int) -> None:
         tell(self._log, entry, self._store.ids.make("aud", now_ms, seq), **counts)

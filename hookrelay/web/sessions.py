@@ -88,7 +88,7 @@ class Sessions:
 
     def refused(self, address: str | None) -> None:
         """Somebody tried to sign in with what opens nothing."""
-        self._trail.warn("sign_in_refused", address=address)
+        self._trail.tell_refused(address)
 
     def find(self, id: str) -> SessionRow | None:
         """The live link, or session that came of one, with this id."""
