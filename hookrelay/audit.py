@@ -3,11 +3,12 @@
 A record names the object and its fields, never a secret nor the value of a header (THREATS §3, "who changed what").
 """
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
+import msgspec
 from msgspec import Struct
 
 from hookrelay.model import Webhook
@@ -98,12 +99,7 @@ class More(Struct, frozen=True):
 def row_of(entry: Entry, now_ms: int) -> AuditRow:
     """A record as it is kept."""
     by = entry.by
-    more = {
-        "fields": list(entry.fields),
-        "url_before": entry.url_before,
-        "url_after": entry.url_after,
-        "details": dict(entry.details),
-    }
+    more = More(list(entry.fields), entry.url_before, entry.url_after, dict(entry.details))
     return AuditRow(
         0,
         now_ms,
@@ -115,8 +111,12 @@ def row_of(entry: Entry, now_ms: int) -> AuditRow:
         by.session,
         by.pid,
         by.address,
-        json.dumps(more),
+        msgspec.json.encode(more).decode(),
     )
+
+
+def _rows_of(entries: Sequence[Entry], now_ms: int) -> list[AuditRow]:
+    return [row_of(entry, now_ms) for entry in entries]
 
 
 LAST_MS = 253_402_300_799_999
@@ -150,7 +150,7 @@ class Trail:
     ) -> Answer:
         """The same for a job that brings about many changes. `is_certain`: they are recorded whatever it changes."""
         now_ms = self._now_ms()
-        rows = [row_of(entry, now_ms) for entry in entries]
+        rows = partial(_rows_of, entries, now_ms)
         done = await self._store.change(audit.recorded, rows, job, args, is_certain, keep=keep)
         answer: Answer = done[0]
         numbers = done[1]

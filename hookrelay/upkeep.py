@@ -134,9 +134,9 @@ class Upkeep:
                     detail="the store was nearly full, so deliveries that have ended were removed before their time:"
                     " raise store.max_size, or lower store.retention",
                 )
-        await self._walk(prune.records, now_ms - round(limits.audit_s * 1000))
         await self._bound_records(round(RECORDS_SHARE * limits.max_size) // RECORD_BYTES)
         if is_hour:
+            await self._walk(prune.records, now_ms - round(limits.audit_s * 1000))
             await self._walk(prune.keys, now_ms - round(limits.key_window_s * 1000))
             await self._store.change(prune.webhooks, before_ms, now_ms - round(REQUESTS_KEPT_S * 1000), keep=True)
         if removed:

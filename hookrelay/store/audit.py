@@ -1,7 +1,7 @@
 """The audit trail as it is kept: a row for each change, written in the transaction of the change itself."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -49,27 +49,32 @@ class Wanted(Struct, frozen=True, kw_only=True):
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def insert(conn: apsw.Connection, row: AuditRow) -> int:
-    """Write a record down; its number."""
-    seq: int = conn.execute(
+def insert(conn: apsw.Connection, *rows: AuditRow) -> list[int]:
+    """Write records down; their numbers."""
+    conn.executemany(
         "INSERT INTO audit (created_ms, tenant, action, object, actor, by_operator, session, pid, address, more)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
-        row[1:],
-    ).get
-    return seq
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (row[1:] for row in rows),
+    )
+    last = conn.last_insert_rowid()
+    return list(range(last - len(rows) + 1, last + 1))  # each is one more than the greatest
 
 
 def recorded(
-    conn: apsw.Connection, rows: Sequence[AuditRow], job: Callable[..., Answer], args: Sequence[Any], is_certain: bool
+    conn: apsw.Connection,
+    rows: Callable[[], Iterable[AuditRow]],
+    job: Callable[..., Answer],
+    args: Sequence[Any],
+    is_certain: bool,
 ) -> tuple[Answer, list[int]]:
     """What `job(conn, *args)` answers, and the numbers of the records: none where it changed nothing.
 
-    `is_certain`: there are records whatever it changed.
+    `rows` makes them: here, for ten thousand would hold up the loop. `is_certain`: there are records in any case.
     """
     before = conn.total_changes()
     answer = job(conn, *args)
     has_changed = is_certain or conn.total_changes() != before
-    return answer, [insert(conn, row) for row in rows] if has_changed else []
+    return answer, insert(conn, *rows()) if has_changed else []
 
 
 def counted(
@@ -88,7 +93,7 @@ def counted(
     answer = job(conn, *args)
     if conn.total_changes() == before:
         return answer, seq
-    seq = insert(conn, row) if seq is None else seq
+    seq = insert(conn, row)[0] if seq is None else seq
     for name, count in counts(answer).items():
         conn.execute(
             "UPDATE audit SET more = json_set(more, ?1, coalesce(more ->> ?1, 0) + ?2) WHERE seq = ?3",

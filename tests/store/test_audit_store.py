@@ -34,10 +34,10 @@ def add(conn: apsw.Connection, count: int) -> int:
 
 
 def test_a_job_that_changes_nothing_leaves_no_record_unless_that_is_certain(conn):
-    assert audit.recorded(conn, [row()], add, (0,), False) == (0, [])
+    assert audit.recorded(conn, lambda: [row()], add, (0,), False) == (0, [])
     assert found(conn) == []
-    assert audit.recorded(conn, [row()], add, (2,), False) == (2, [1])
-    assert audit.recorded(conn, [row(), row()], add, (0,), True) == (0, [2, 3])
+    assert audit.recorded(conn, lambda: [row()], add, (2,), False) == (2, [1])
+    assert audit.recorded(conn, lambda: [row(), row()], add, (0,), True) == (0, [2, 3])
     assert [each.seq for each in found(conn)] == [3, 2, 1]
 
 
