@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from hookrelay.audit import DAEMON, Actor, Entry, Trail
 from hookrelay.model import Refused
 from hookrelay.store import backup
 from hookrelay.store.db import Store
@@ -30,18 +31,19 @@ CLOSING_S = 30.0
 class Copies:
     """Makes copies of the store, one at a time."""
 
-    def __init__(self, store: Store, log: Logger) -> None:
+    def __init__(self, store: Store, log: Logger, wall: Callable[[], float]) -> None:
         self._store = store
         self._log = log
+        self._trail = Trail(store, log, wall)
         self._is_busy = False
         self._limiter = trio.CapacityLimiter(1)
 
     @asynccontextmanager
-    async def make(self) -> AsyncIterator[tuple[Path, backup.Facts]]:
+    async def make(self, *, by: Actor = DAEMON) -> AsyncIterator[tuple[Path, backup.Facts]]:
         """A verified copy of all that is committed by now, in a file that lasts as long as the context.
 
         Refused where one is being made already, where the disk has no room for it, or where it shows that the store
-        is damaged.
+        is damaged. Nobody gets one of which there is no record.
         """
         if self._is_busy:
             raise Refused("conflict", "a backup is being made already: try again when it has ended")
@@ -57,6 +59,8 @@ class Copies:
                 raise Refused(
                     "store_damaged", f"{error}: that is a copy, and the store is as damaged: restore an earlier backup"
                 ) from error
+            details = {"bytes": facts.size, "commits": facts.commits}
+            await self._trail.note(Entry(action="store.backed_up", by=by, details=details))
             yield path, facts
         finally:
             with trio.move_on_after(CLOSING_S, shield=True):  # many gigabytes are not gone at once

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from hookrelay import __version__, outfit, tracing
+from hookrelay import __version__, audit, outfit, tracing
 from hookrelay.checkup import Checkup
 from hookrelay.clock import NeverBack
 from hookrelay.config.compare import Change, changes, keep_fixed, needing_restart
@@ -203,7 +203,7 @@ class Daemon:
             defaults=lambda: self._config.delivery.defaults,
             policy=lambda: self._policy,
         )
-        self._keyring = Keyring(store, time.time)
+        self._keyring = Keyring(store, self._log, time.time)
         self._sessions = Sessions(store, self._keyring, time.time)
         try:
             await self._keyring.restore()
@@ -270,7 +270,7 @@ class Daemon:
             redeliverer=Redeliverer(
                 self._store, self._registry, self._dispatcher, lambda: self._dispatcher.outside, time.time
             ),
-            copies=Copies(self._store, self._log),
+            copies=Copies(self._store, self._log, time.time),
             checkup=Checkup(self._store),
             expunger=Expunger(self._store, self._registry, self._dispatcher, self._feed, self._log, time.time),
             ingest=self._ingest,
@@ -312,7 +312,7 @@ class Daemon:
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                await self.reload()
+                await self.reload(audit.SIGNAL)
             elif not self._stopping.is_set():
                 self._log.info("stopping", signal=signal.Signals(number).name, drain_s=DRAIN_S)
                 self._stopping.set()
@@ -327,15 +327,15 @@ class Daemon:
 
     # --- what the files say -------------------------------------------------------------------------------------
 
-    async def reload(self) -> list[tuple[str, str]]:
-        """Read all files again: all of it applies or, after any mistake, none.
+    async def reload(self, by: audit.Actor) -> list[tuple[str, str]]:
+        """Read all files again, as somebody wishes: all of it applies or, after any mistake, none.
 
         The mistakes, as pairs of place and detail.
         """
         async with self._reloading:
             self._manager.notifier.reloading()
             try:
-                return await self._reload()
+                return await self._reload(by)
             finally:
                 self._manager.notifier.ready(self._status())
 
@@ -348,7 +348,7 @@ class Daemon:
         in_force = [each for each in self._registry.catalog.by_seq.values() if each.source.startswith("file:")]
         return [], changes(self._config, loaded.config, in_force, loaded.webhooks)
 
-    async def _reload(self) -> list[tuple[str, str]]:
+    async def _reload(self, by: audit.Actor) -> list[tuple[str, str]]:
         try:
             loaded = await self._read_files()
             if self._has_emptied_file(loaded):
@@ -363,7 +363,9 @@ class Daemon:
             self._metrics.reload_successful = False
             return [_place_and_detail(mistake) for mistake in error.mistakes]
         try:
-            prepared = await self._registry.prepare(loaded.webhooks)
+            settings = [change.what for change in changes(self._config, loaded.config, (), ())]
+            entry = audit.Entry(action="config.reloaded", by=by, details={"settings": settings})
+            prepared = await self._registry.prepare(loaded.webhooks, entry)
         except Refused as refused:
             self._log.error("reload_refused", detail=f"{refused.detail}; the old configuration stays in force")
             self._metrics.reload_successful = False

@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 from msgspec import Struct
 
-from hookrelay import __version__
+from hookrelay import __version__, audit
 from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Outcome, Verdict, Webhook
 from hookrelay.rules.health import HEALTHY, Health, after
@@ -164,11 +164,13 @@ class Deliverer:
         standing = None
         if (health.failures, health.held_until_s) != (before.failures, before.held_until_s):
             since_s = health.failing_since_s
+            disabled = health.disabled if before.disabled is None else None
             standing = queue.Standing(
                 health.failures,
                 None if since_s is None else now_ms - round((now_s - since_s) * 1000),
                 now_ms + held_ms if held_ms else None,
-                health.disabled if before.disabled is None else None,
+                disabled,
+                None if disabled is None else audit.row_of(self._disabled(disabled), now_ms),
             )
         return verdict, standing
 
@@ -228,6 +230,17 @@ class Deliverer:
                 },
             )
 
+    def _disabled(self, reason: str) -> audit.Entry:
+        webhook = self.webhook
+        return audit.Entry(
+            action="webhook.disabled",
+            by=audit.DAEMON,
+            tenant=webhook.tenant,
+            object=webhook.id,
+            fields=("status",),
+            details={"status": "disabled", "reason": reason},
+        )
+
     def _tell_disabled(self, standing: queue.Standing, now_ms: int) -> None:
         webhook = self.webhook
         self._outside.log.warning(
@@ -239,6 +252,7 @@ class Deliverer:
             failures=standing.failures,
             detail="its deliveries are held until it is active again",
         )
+        audit.tell(self._outside.log, self._disabled(str(standing.disabled)))
         self._outside.announce(
             "hookrelay.webhook.disabled",
             {

@@ -14,6 +14,7 @@ import msgspec
 import trio
 from msgspec import structs
 
+from hookrelay.audit import DAEMON, Action, Actor, Entry, Trail, webhook_entry
 from hookrelay.clock import NeverAhead
 from hookrelay.model import (
     FieldError,
@@ -77,6 +78,7 @@ class Editor:
         self._store = store
         self._seal = seal
         self._log = log
+        self._trail = Trail(store, log, wall)
         self._wall = wall
         self._never_ahead = NeverAhead(wall)
         self._defaults = defaults
@@ -131,7 +133,9 @@ class Editor:
 
     # --- changes ------------------------------------------------------------------------------------------------
 
-    async def create(self, values: Mapping[str, object], key: Key | None = None) -> tuple[Webhook, str | None]:
+    async def create(
+        self, values: Mapping[str, object], key: Key | None = None, *, by: Actor = DAEMON
+    ) -> tuple[Webhook, str | None]:
         """A new webhook of decoded JSON, and its secret.
 
         With the idempotency key of an earlier request: the webhook that this made, and its secret while it has no
@@ -139,20 +143,20 @@ class Editor:
         """
         fields = self._read(values)
         if key is None:
-            return await self._create(fields, None)
+            return await self._create(fields, None, by)
         async with self._alone("request", key.hash):
-            return await self._create(fields, key)
+            return await self._create(fields, key, by)
 
-    async def _create(self, fields: WebhookFields, key: Key | None) -> tuple[Webhook, str | None]:
+    async def _create(self, fields: WebhookFields, key: Key | None, by: Actor) -> tuple[Webhook, str | None]:
         id = "wh_" + random_ulid(self._now_ms(), secrets.randbits(80))
         live = LiveSecret(secrets.token_bytes(SECRET_BYTES) if fields.secret is None else decode_secret(fields.secret))
         now_ms = self._now_ms()
         made = Made(0, id, structs.replace(fields, secret=None), (live,), now_ms)
-        answer = await self._store.change(webhooks.make, id, fields.tenant, self._text(made), now_ms, key)
+        entry = webhook_entry("webhook.created", by, None, resolve_made(made, self._defaults()))
+        answer = await self._trail.change(entry, webhooks.make, id, fields.tenant, self._text(made), now_ms, key)
         if isinstance(answer, str):
             return self._made_before(answer)
         webhook = self._registry.put(structs.replace(made, seq=answer), now_ms)
-        self._log.info("webhook_created", webhook=id, tenant=webhook.tenant)
         return webhook, _secret_text(live.key)
 
     def _made_before(self, answer: str) -> tuple[Webhook, str | None]:
@@ -170,7 +174,9 @@ class Editor:
         (first, *rotated) = self._registry.made[webhook.seq].secrets
         return webhook, None if rotated or webhook.updated_ms != webhook.created_ms else _secret_text(first.key)
 
-    async def update(self, webhook: Webhook, patch: Mapping[str, Any], is_expected: IsExpected) -> Webhook:
+    async def update(
+        self, webhook: Webhook, patch: Mapping[str, Any], is_expected: IsExpected, *, by: Actor = DAEMON
+    ) -> Webhook:
         """The webhook after a merge patch (RFC 7396) of its fields, of `status` and of `held`.
 
         Refused names every wrong field; or says that it stands in a file, is gone, or is not what was expected.
@@ -187,13 +193,15 @@ class Editor:
             if made is None:
                 if patch or errors or status != "active" or webhook.status != "disabled":
                     raise _file_managed(webhook)
-                return await self._activate(webhook, held)
+                return await self._activate(webhook, held, by)
             fields = self._patched(made, patch, errors)
             if status == "active" and webhook.status != "active" and held == "discard":
                 await self._registry.discard(webhook.seq)
-            return await self._write(webhook, structs.replace(made, fields=fields), status)
+            return await self._write(webhook, structs.replace(made, fields=fields), status, "webhook.updated", by)
 
-    async def rotate(self, webhook: Webhook, overlap_s: float, text: str | None, is_expected: IsExpected) -> Secret:
+    async def rotate(
+        self, webhook: Webhook, overlap_s: float, text: str | None, is_expected: IsExpected, *, by: Actor = DAEMON
+    ) -> Secret:
         """Give the webhook another secret; the one before signs beside it for `overlap_s`."""
         key = secrets.token_bytes(SECRET_BYTES) if text is None else decode_secret(text)
         async with self._alone("webhook", webhook.seq):
@@ -214,20 +222,21 @@ class Editor:
                     "conflict",
                     f"{MAX_SECRETS} secrets sign already: wait until one has ended, or rotate with an overlap of 0s",
                 )
-            webhook = await self._write(webhook, structs.replace(made, secrets=live), None, is_new_said=False)
-            self._log.info("secret_rotated", webhook=webhook.id, tenant=webhook.tenant, live=len(live))
+            webhook = await self._write(
+                webhook, structs.replace(made, secrets=live), None, "webhook.secret_rotated", by, is_new_said=False
+            )
             self._rotated.set()
             return Secret(webhook, _secret_text(key), until_ms if len(live) > 1 else None)
 
-    async def delete(self, webhook: Webhook, is_expected: IsExpected) -> None:
+    async def delete(self, webhook: Webhook, is_expected: IsExpected, *, by: Actor = DAEMON) -> None:
         """Delete the webhook; what waits for it is cancelled soon, its history stays."""
         async with self._alone("webhook", webhook.seq):
             webhook = self._current(webhook, is_expected)
             if webhook.seq not in self._registry.made:
                 raise _file_managed(webhook)
-            await self._store.change(webhooks.remove, webhook.seq, self._now_ms())
+            entry = webhook_entry("webhook.deleted", by, webhook, None)
+            await self._trail.change(entry, webhooks.remove, webhook.seq, self._now_ms())
             self._registry.remove(webhook.seq)
-            self._log.info("webhook_deleted", webhook=webhook.id, tenant=webhook.tenant)
 
     # --- steps --------------------------------------------------------------------------------------------------
 
@@ -280,21 +289,31 @@ class Editor:
         return fields
 
     async def _write(
-        self, webhook: Webhook, made: Made, status: WebhookStatus | None, *, is_new_said: bool = True
+        self,
+        webhook: Webhook,
+        made: Made,
+        status: WebhookStatus | None,
+        action: Action,
+        by: Actor,
+        *,
+        is_new_said: bool = True,
     ) -> Webhook:
         now_ms = max(self._now_ms(), webhook.updated_ms + 1)  # every change has an ETag of its own
         has_moved = made.fields.url != webhook.url
         edit = partial(webhooks.edit, has_moved=has_moved, status=status)
-        await self._store.change(edit, made.seq, self._text(made), now_ms)
+        after = structs.replace(resolve_made(made, self._defaults()), status=status or webhook.status)
+        entry = webhook_entry(action, by, webhook, after)
+        await self._trail.change(entry, edit, made.seq, self._text(made), now_ms)
         if made.seq not in self._registry.made:
             raise Refused("not_found", "there is no webhook with this id: it has just been deleted")
         return self._registry.put(made, now_ms, status=status, is_new_said=is_new_said)
 
-    async def _activate(self, webhook: Webhook, held: str | None) -> Webhook:
+    async def _activate(self, webhook: Webhook, held: str | None, by: Actor) -> Webhook:
         if held == "discard":
             await self._registry.discard(webhook.seq)
         now_ms = max(self._now_ms(), webhook.updated_ms + 1)
-        await self._store.change(webhooks.set_status, webhook.seq, "active", now_ms)
+        entry = webhook_entry("webhook.updated", by, webhook, structs.replace(webhook, status="active"))
+        await self._trail.change(entry, webhooks.set_status, webhook.seq, "active", now_ms)
         return self._registry.activate(webhook.seq, now_ms)
 
     def _text(self, made: Made) -> webhooks.Text:
@@ -344,7 +363,8 @@ class Editor:
             made = structs.replace(made, secrets=live)
             # in force first: whatever the disk says, it does not sign any more
             self._registry.put(made, self._registry.catalog.by_seq[seq].updated_ms, is_new_said=False)
-            await self._store.change(webhooks.seal_anew, seq, self._text(made).sealed, keep=True)
+            entry = Entry(action="webhook.secret_ended", by=DAEMON, tenant=made.fields.tenant, object=made.id)
+            await self._trail.change(entry, webhooks.seal_anew, seq, self._text(made).sealed, keep=True)
 
 
 def _opened(row: webhooks.Made, seal: Seal) -> Made:

@@ -3,13 +3,14 @@
 In small steps, between which others write. The history's rows stay and say that their payload was purged.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import trio
 from msgspec import Struct
 
+from hookrelay.audit import DAEMON, Actor, Entry, Steps, Trail, moment
 from hookrelay.dispatch import Dispatcher
 from hookrelay.feed import Feed
 from hookrelay.model import Refused
@@ -73,6 +74,7 @@ class Expunger:
         self._dispatcher = dispatcher
         self._feed = feed
         self._log = log
+        self._trail = Trail(store, log, wall)
         self._wall = wall
         self._turn = trio.Lock()
 
@@ -86,7 +88,7 @@ class Expunger:
                 return count
             above = found.above
 
-    async def purge(self, wanted: Purge, event_id: str) -> Purged:
+    async def purge(self, wanted: Purge, event_id: str, *, by: Actor = DAEMON) -> Purged:
         """Remove the payloads of all that is there by now. Returns when their bytes are in no file of the store.
 
         Where it is cut short, some are gone and others not: asked for again, it goes on. Attempts in flight are waited
@@ -96,14 +98,24 @@ class Expunger:
             upto = self._store.last_event
             own = partial(self._store.read, purge.events, wanted)
             told = partial(self._store.read, purge.announcements, wanted, event_id)
-            count, cancelled = await self._walk(own, upto)
-            _, more = await self._walk(told, upto)
+            entry = Entry(
+                action="events.purged",
+                by=by,
+                tenant=wanted.tenant,
+                object=None if wanted.event is None else event_id,
+                details={"before": moment(wanted.before_ms)},
+            )
+            async with self._trail.steps(entry) as steps:
+                count, cancelled = await self._walk(own, upto, steps)
+                _, more = await self._walk(told, upto, steps)
             await self._shrink()
             await self._wipe()
         self._log.info("purged", tenant=wanted.tenant, events=count, cancelled=cancelled + more)
         return Purged(count, cancelled + more)
 
-    async def _walk(self, look: Callable[[int, int, int], Awaitable[Found]], upto: int) -> tuple[int, int]:
+    async def _walk(
+        self, look: Callable[[int, int, int], Awaitable[Found]], upto: int, steps: Steps
+    ) -> tuple[int, int]:
         count = cancelled = 0
         above: int | None = 0
         while above is not None:
@@ -111,34 +123,33 @@ class Expunger:
             for start in range(0, len(found.events), EVENTS):
                 some = found.events[start : start + EVENTS]
                 count += len(some)
-                cancelled += await self._expunge(some)
+                cancelled += await self._expunge(some, steps)
             above = found.above
         return count, cancelled
 
-    async def _expunge(self, events: list[int]) -> int:
+    async def _expunge(self, events: list[int], steps: Steps) -> int:
         """Remove these payloads; how many deliveries were called off."""
         cancelled = 0
         while events:
             deliveries = await self._store.read(purge.deliveries_of, events)
             parts = [deliveries[at : at + DELIVERIES] for at in range(0, len(deliveries), DELIVERIES)]
             for part in parts:
-                cancelled += await self._call_off(part)
+                cancelled += await self._call_off(part, steps)
             for part in parts:
-                await self._rest(self._store.change(purge.blank_deliveries, part, keep=True))
+                await self._rest(steps.change(_nothing, purge.blank_deliveries, part, keep=True))
             blank = partial(purge.blank_events, now_ms=int(self._wall() * 1000))
-            done = await self._rest(self._store.change(blank, events, deliveries, keep=True))
+            done = await self._rest(steps.change(_gone, blank, events, deliveries, keep=True))
             events = [event for event in events if event not in done]  # what somebody has just had tried again
         return cancelled
 
-    async def _call_off(self, deliveries: list[int]) -> int:
+    async def _call_off(self, deliveries: list[int], steps: Steps) -> int:
         """Cancel what waits of these, and see to it that no lane has any of them in hand."""
         waiting = await self._store.read(purge.waiting, deliveries)
         if waiting:
             catalog, now_ms = self._registry.catalog.by_seq, int(self._wall() * 1000)
             each = [(seq, (known := catalog.get(webhook)) is not None and known.ordered) for seq, webhook in waiting]
-            for (seq, webhook), asked in zip(
-                waiting, await self._rest(self._store.change(redeliver.cancel_each, each, now_ms)), strict=True
-            ):
+            cancelled = await self._rest(steps.change(_called_off, redeliver.cancel_each, each, now_ms))
+            for (seq, webhook), asked in zip(waiting, cancelled, strict=True):
                 if asked.state == "pending":
                     self._dispatcher.drop(webhook, seq)
                     self._feed.tell_delivery(webhook, seq)
@@ -179,6 +190,18 @@ class Expunger:
         done = await step
         await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
         return done
+
+
+def _nothing(answer: object) -> dict[str, int]:
+    return {}
+
+
+def _gone(events: list[int]) -> dict[str, int]:
+    return {"payloads": len(events)}
+
+
+def _called_off(each: Sequence[redeliver.Asked]) -> dict[str, int]:
+    return {"cancelled": sum(asked.state == "pending" for asked in each)}
 
 
 def _wipe(conn: Any, *, path: str, first: int) -> _Wiped:

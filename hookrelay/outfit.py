@@ -54,7 +54,8 @@ def keys(config: Config) -> Sequence[bytes]:
 def kept(config: Config) -> Limits:
     """How long what has ended is kept, and idempotency keys: never shorter than their events can be seen."""
     retention_s = config.store.retention_s
-    return Limits(retention_s, max(config.events.idempotency_window_s, retention_s), config.store.max_size)
+    window_s = max(config.events.idempotency_window_s, retention_s)
+    return Limits(retention_s, window_s, config.store.max_size, config.store.audit_retention_s)
 
 
 def equip(dialer: Dialer, before: Config | None, config: Config) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import trio
 from msgspec import Struct
 
+from hookrelay.audit import DAEMON, Action, Actor, Entry, Steps, Trail, moment
 from hookrelay.deliver import Deliverer, Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.model import Event, Refused, Webhook
@@ -51,8 +52,9 @@ class Redeliverer:
         self._dispatcher = dispatcher
         self._outside = outside
         self._wall = wall
+        self._trail = Trail(store, outside().log, wall)
 
-    async def test(self, webhook: Webhook, type: str, data: bytes) -> int:
+    async def test(self, webhook: Webhook, type: str, data: bytes, *, by: Actor = DAEMON) -> int:
         """Send a test event: one attempt now, within all limits, whatever becomes of it. The delivery's number.
 
         `data` is JSON text. Refused where the limits leave no room for it, or the store is in trouble.
@@ -65,7 +67,17 @@ class Redeliverer:
             now_ms = self._now_ms()
             id = self._store.ids.make("evt", now_ms, event_seq)
             event = Event(event_seq, now_ms, id, type, webhook.tenant, format_time(now_ms), data, test=True)
-            await self._store.change(redeliver.insert_test, event)
+            await self._trail.change(
+                Entry(
+                    action="webhook.tested",
+                    by=by,
+                    tenant=webhook.tenant,
+                    object=webhook.id,
+                    details={"event": id, "type": type},
+                ),
+                redeliver.insert_test,
+                event,
+            )
             outside.feed.tell_event()
             deliverer = Deliverer(webhook, outside)
             with trio.CancelScope(deadline=trio.current_time() + webhook.timeout_s) as scope:
@@ -82,7 +94,7 @@ class Redeliverer:
         outside.feed.tell_delivery(webhook.seq, seq)
         return seq
 
-    async def retry(self, delivery: history.DeliveryRow) -> None:
+    async def retry(self, delivery: history.DeliveryRow, *, by: Actor = DAEMON) -> None:
         """Have one more attempt made now. Refused("conflict") where there can be none."""
         if delivery.test:
             raise Refused("conflict", "a test is one attempt: send another test instead")
@@ -90,18 +102,20 @@ class Redeliverer:
         if webhook is None:
             raise Refused("conflict", "its webhook is deleted: there is nowhere to send it")
         now_ms = self._now_ms()
-        asked = await self._store.change(redeliver.retry, delivery.seq, now_ms, len(webhook.delays) - 1)
+        entry = self._entry("delivery.retried", by, delivery)
+        asked = await self._trail.change(entry, redeliver.retry, delivery.seq, now_ms, len(webhook.delays) - 1)
         if asked.state == "purged":
             raise Refused("conflict", "its payload was purged: there is nothing left to send")
         self._dispatcher.expect(webhook.seq, int(asked.state != "pending"), now_ms)
         self._outside().feed.tell_delivery(webhook.seq, delivery.seq)
 
-    async def cancel(self, delivery: history.DeliveryRow) -> None:
+    async def cancel(self, delivery: history.DeliveryRow, *, by: Actor = DAEMON) -> None:
         """Call it off; an attempt in flight goes on to its end. Refused("conflict") where it has ended already."""
         webhook = self._registry.catalog.by_seq.get(delivery.webhook)
         is_ordered = webhook is not None and webhook.ordered
         now_ms = self._now_ms()
-        asked = await self._store.change(partial(redeliver.cancel, is_ordered=is_ordered), delivery.seq, now_ms)
+        cancel = partial(redeliver.cancel, is_ordered=is_ordered)
+        asked = await self._trail.change(self._entry("delivery.cancelled", by, delivery), cancel, delivery.seq, now_ms)
         if asked.state != "pending":
             raise Refused("conflict", f"the delivery has ended already: it is {asked.state}")
         self._dispatcher.drop(delivery.webhook, delivery.seq)
@@ -110,7 +124,13 @@ class Redeliverer:
         self._outside().feed.tell_delivery(delivery.webhook, delivery.seq)
 
     async def replay(
-        self, webhook: Webhook, wanted: Replay, *, dry_run: bool, tell: Callable[[int], None] = lambda count: None
+        self,
+        webhook: Webhook,
+        wanted: Replay,
+        *,
+        dry_run: bool,
+        tell: Callable[[int], None] = lambda count: None,
+        by: Actor = DAEMON,
     ) -> int:
         """Have what matches made anew, each with its webhook's whole schedule; how many that is. `dry_run`: only that.
 
@@ -124,14 +144,22 @@ class Redeliverer:
             until_ms=wanted.until_ms,
             type=wanted.type,
         )
+        details = {
+            "status": wanted.states,
+            "type": wanted.type,
+            "since": moment(wanted.since_ms),
+            "until": moment(wanted.until_ms),
+        }
+        entry = Entry(action="webhook.replayed", by=by, tenant=webhook.tenant, object=webhook.id, details=details)
         count = 0
         above: int | None = 0
-        while above is not None:
-            found, above = await self._store.read(history.ended, look, above, LOOKED_AT)
-            count += len(found) if dry_run else await self._replay(webhook, found, tell)
+        async with self._trail.steps(entry) as steps:
+            while above is not None:
+                found, above = await self._store.read(history.ended, look, above, LOOKED_AT)
+                count += len(found) if dry_run else await self._replay(webhook, found, tell, steps)
         return count
 
-    async def _replay(self, webhook: Webhook, numbers: list[int], tell: Callable[[int], None]) -> int:
+    async def _replay(self, webhook: Webhook, numbers: list[int], tell: Callable[[int], None], steps: Steps) -> int:
         total = 0
         for start in range(0, len(numbers), STEP):
             now_ms = self._now_ms()
@@ -139,14 +167,22 @@ class Redeliverer:
             known = self._registry.catalog.by_seq.get(webhook.seq)
             if known is None:
                 raise Refused("not_found", "there is no webhook with this id: it has just been deleted")
-            count = await self._store.change(
-                partial(redeliver.replay, is_ordered=known.ordered), numbers[start : start + STEP], now_ms
-            )
+            replay = partial(redeliver.replay, is_ordered=known.ordered)
+            count = await steps.change(_counted, replay, numbers[start : start + STEP], now_ms)
             total += count
             tell(count)
             if count:
                 self._dispatcher.expect(webhook.seq, count, now_ms)
         return total
 
+    def _entry(self, action: Action, by: Actor, delivery: history.DeliveryRow) -> Entry:
+        id = self._store.ids.make("dlv", delivery.created_ms, delivery.seq)
+        details = {"webhook": delivery.webhook_id, "event_type": delivery.event_type}
+        return Entry(action=action, by=by, tenant=delivery.tenant, object=id, details=details)
+
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
+
+
+def _counted(count: int) -> dict[str, int]:
+    return {"deliveries": count}

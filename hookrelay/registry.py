@@ -4,6 +4,7 @@ Whatever changes there is told to ingest and dispatch without a wait in between,
 customers' wishes are checked and written down is `editor`'s.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,12 +13,13 @@ from typing import Any, NamedTuple
 import trio
 from msgspec import Struct, structs
 
+from hookrelay.audit import Actor, Entry, Trail, webhook_entry
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
 from hookrelay.model import LiveSecret, Webhook, WebhookFields, WebhookStatus
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.webhook import Defaults, resolve
-from hookrelay.store import queue, webhooks
+from hookrelay.store import audit, queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
 
@@ -58,6 +60,7 @@ class Registry:
         """The webhooks of the API by their keys."""
         self._store = store
         self._log = log
+        self._trail = Trail(store, log, wall)
         self._wall = wall
         self._defaults = defaults
         self._ingest: Ingest
@@ -71,15 +74,18 @@ class Registry:
 
     # --- webhooks of files --------------------------------------------------------------------------------------
 
-    async def prepare(self, said: Sequence[Webhook]) -> Prepared:
+    async def prepare(self, said: Sequence[Webhook], reload: Entry | None = None) -> Prepared:
         """Write down what the files say; nothing of it is in force before `put_in_force`.
 
-        Refused where the disk does not take it.
+        `reload` is what the audit trail says of the reload that this is. Refused where the disk does not take it.
         """
         # ten thousand webhooks take a while: in a thread, for what can be done there, and not in the writer's
         news = await self._store.read(_find_news, said)
         self._changed_meanwhile.clear()
-        await self._store.change(webhooks.declare, news, self._now_ms())
+        entries = await self._store.read(_entries, news, said, self.catalog.by_id)
+        if reload is not None:
+            entries.insert(0, reload)
+        await self._trail.change_all(entries, webhooks.declare, news, self._now_ms(), is_certain=True)
         catalog = await self._store.read(_catalog, said, self.catalog.by_seq)
         for webhook in catalog.by_seq.values():
             before = self.catalog.by_seq.get(webhook.seq)
@@ -199,6 +205,45 @@ def _find_news(conn: Any, said: Sequence[Webhook]) -> webhooks.News:
     return webhooks.find_news(
         conn,
         [webhooks.Declared(w.id, w.tenant, w.source, w.status, webhooks.text_of(definition(w))) for w in said],
+    )
+
+
+def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: Mapping[str, Webhook]) -> list[Entry]:
+    """A job of the store's: what the audit trail says of webhooks of files that came, changed or went."""
+    before = audit.defined(conn, [each.id for each in news.declared], news.removed)
+    declared = {each.id: each for each in news.declared}
+    entries = []
+    for webhook in said:
+        was, new = in_force.get(webhook.id), declared.get(webhook.id)
+        if was is not None and (new is not None or _is_hidden_other(was, webhook)):
+            # what the daemon has made of it is not what the file says
+            was = was if new is not None else structs.replace(was, status=webhook.status)
+            entries.append(webhook_entry("webhook.updated", Actor(webhook.source), was, webhook))
+        elif new is not None:
+            # changed while no daemon ran: all that is known is what its row says
+            entries.append(_entry(before.get(webhook.id), new))
+    return entries + [_entry(each, None) for each in before.values() if each.id not in declared]
+
+
+def _is_hidden_other(was: Webhook, now: Webhook) -> bool:
+    return (was.secrets, was.headers, was.trust) != (now.secrets, now.headers, now.trust)
+
+
+def _entry(before: audit.Defined | None, after: webhooks.Declared | None) -> Entry:
+    now = after or before
+    if now is None:
+        raise ValueError("a webhook that never was does not change")
+    old, new = (None if each is None else json.loads(each.definition) for each in (before, after))
+    url_before, url_after = (None if each is None else each["url"] for each in (old, new))
+    fields = [] if old is None or new is None else [name for name in new if old.get(name) != new[name]]
+    return Entry(
+        action="webhook.created" if old is None else "webhook.deleted" if new is None else "webhook.updated",
+        by=Actor(now.source),
+        tenant=now.tenant,
+        object=now.id,
+        fields=[name.removesuffix("_s") for name in fields],
+        url_before=url_before if url_before != url_after else None,
+        url_after=url_after if url_before != url_after else None,
     )
 
 

@@ -34,6 +34,10 @@ HOUR_S = 3600.0
 """So often all is looked through from its beginning, idempotency keys too: what waited may have ended."""
 FRESH_S = 600.0
 """What ended so lately stays also where the store is full."""
+RECORDS_SHARE = 0.1
+"""Of `store.max_size`, for the audit trail: whoever changes things without end takes no more."""
+RECORD_BYTES = 400
+"""What a record takes about, with its place in the index."""
 REQUESTS_KEPT_S = 2 * 86400.0
 DOUBTFUL_S = 86400.0
 """Where the clock is so far ahead of the newest event at the start, it may be wrong."""
@@ -54,6 +58,8 @@ class Limits(Struct, frozen=True):
     """Of idempotency keys."""
     max_size: int
     """Bytes."""
+    audit_s: float = 365 * 86400.0
+    """Of records of the audit trail."""
 
 
 class Prune(Protocol):
@@ -128,7 +134,9 @@ class Upkeep:
                     detail="the store was nearly full, so deliveries that have ended were removed before their time:"
                     " raise store.max_size, or lower store.retention",
                 )
+        await self._bound_records(round(RECORDS_SHARE * limits.max_size) // RECORD_BYTES)
         if is_hour:
+            await self._walk(prune.records, now_ms - round(limits.audit_s * 1000))
             await self._walk(prune.keys, now_ms - round(limits.key_window_s * 1000))
             await self._store.change(prune.webhooks, before_ms, now_ms - round(REQUESTS_KEPT_S * 1000), keep=True)
         if removed:
@@ -155,6 +163,25 @@ class Upkeep:
             await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
             if until_used is not None and (await self._store.read(prune.room, keep=True)).used <= until_used:
                 return removed
+
+    async def _bound_records(self, most: int) -> None:
+        """Let the audit trail take no more than its share: whose records are most loses its oldest."""
+        surplus = await self._store.read(prune.surplus, most, keep=True)
+        if surplus is None:
+            return
+        removed = 0
+        while removed < surplus.records:
+            started_s = trio.current_time()
+            count = min(STEP, surplus.records - removed)
+            removed += await self._store.change(prune.oldest_records, surplus.tenant, count, keep=True)
+            await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
+        self._log.warning(
+            "audit_pruned_early",
+            tenant=surplus.tenant,
+            records=surplus.records,
+            detail="records of the audit trail take over a tenth of store.max_size: the oldest of the tenant that has"
+            " most were removed before their time. Look who changes so much, or raise store.max_size",
+        )
 
     async def _give_back(self) -> None:
         before = None

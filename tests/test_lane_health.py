@@ -127,7 +127,7 @@ async def test_410_disables_the_webhook_and_holds_what_waits(autojump_clock):
         assert len(receiver.requests) == 1
         assert (relay.dispatcher.pending(), relay.dispatcher.held()) == (0, 15)
         assert [(hook.status, hook.disabled_reason) for hook in relay.disabled] == [("disabled", "gone")]
-        assert [line["event"] for line in relay.told] == ["attempt_failed", "webhook_disabled"]
+        assert [line["event"] for line in relay.told] == ["attempt_failed", "webhook_disabled", "audit"]
         ((kind, told),) = relay.announced
         assert (kind, told["webhook_id"], told["reason"]) == ("hookrelay.webhook.disabled", webhook().id, "gone")
 

@@ -8,8 +8,19 @@ import trio
 from builders import START_MS, wall
 from doubles import listening_log, new_store
 
+from hookrelay.store.audit import AuditRow, insert
 from hookrelay.store.db import Store
-from hookrelay.upkeep import CLOCK_S, FIRST_S, LOOK_S, PATIENCE_S, Limits, Upkeep, watch_clock
+from hookrelay.upkeep import (
+    CLOCK_S,
+    FIRST_S,
+    LOOK_S,
+    PATIENCE_S,
+    RECORD_BYTES,
+    RECORDS_SHARE,
+    Limits,
+    Upkeep,
+    watch_clock,
+)
 
 DAY_S = 86_400.0
 
@@ -51,6 +62,18 @@ class Yard:
                 " FROM event WHERE seq >= ?1",
                 (first, state),
             )
+
+    def note(self, count: int, *, age_s: float, tenant: str = "t") -> None:
+        """Records of the audit trail."""
+        at_ms = START_MS - round(age_s * 1000)
+        for _ in range(count):
+            insert(
+                self.store._conn,
+                AuditRow(0, at_ms, tenant, "key.created", None, "key_0", 0, None, None, None, "{}"),
+            )
+
+    def noted(self) -> dict[str, int]:
+        return dict(self.store._conn.execute("SELECT tenant, count(*) FROM audit GROUP BY tenant"))
 
     def count(self) -> tuple[int, int]:
         conn = self.store._conn
@@ -103,14 +126,41 @@ async def test_a_reload_changes_how_long_things_are_kept(autojump_clock):
             assert yard.count() == (1, 1)
 
 
+async def test_records_of_who_changed_what_go_after_a_time_of_their_own(autojump_clock):
+    async with keeping(Limits(30 * DAY_S, 30 * DAY_S, 1 << 30, 365 * DAY_S)) as yard:
+        yard.note(600, age_s=366 * DAY_S)
+        yard.note(100, age_s=363.5 * DAY_S)
+        yard.note(1, age_s=0)
+        async with at_work(yard):
+            await trio.sleep(2 * LOOK_S)
+            assert yard.noted() == {"t": 101}
+            await trio.sleep(2 * DAY_S)
+            assert yard.noted() == {"t": 1}
+            assert yard.said("audit_pruned_early") == []
+
+
+async def test_who_changes_things_without_end_loses_records_of_its_own_and_nobody_elses(autojump_clock):
+    most = round(RECORDS_SHARE * (2 << 20)) // RECORD_BYTES
+    async with keeping(Limits(30 * DAY_S, 30 * DAY_S, 2 << 20)) as yard:
+        yard.note(100, age_s=10 * DAY_S, tenant="quiet")
+        yard.note(most + 900, age_s=DAY_S, tenant="busy")
+        async with at_work(yard):
+            await trio.sleep(2 * LOOK_S)
+            assert yard.noted() == {"quiet": 100, "busy": most - 100}
+            (told,) = yard.said("audit_pruned_early")
+            assert (told["tenant"], told["records"]) == ("busy", 1000)
+
+
 async def test_a_clock_that_jumps_ahead_expires_nothing(autojump_clock):
     async with keeping() as yard:
         yard.fill(100, age_s=5 * DAY_S)
+        yard.note(100, age_s=5 * DAY_S)
         async with at_work(yard):
             await trio.sleep(2 * LOOK_S)
             yard.clock.ahead_s = 5 * 365 * DAY_S
             await trio.sleep(DAY_S)
             assert yard.count() == (100, 100)
+            assert yard.noted() == {"t": 100}
 
 
 async def test_a_clock_far_ahead_of_the_newest_event_is_given_an_hour_to_be_set_right(autojump_clock):

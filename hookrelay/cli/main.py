@@ -19,6 +19,7 @@ _COMMANDS = {
     "events": "List events, look at one, expunge payloads.",
     "replay": "Deliver again what a webhook missed.",
     "keys": "Make, list and revoke keys of the HTTP API.",
+    "audit": "List who changed what, and when.",
     "dashboard-link": "Make a one-time link to the dashboard.",
     "backup": "Write the store into one file, verified.",
     "doctor": "Look for anything wrong, and say what to do.",

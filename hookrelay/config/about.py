@@ -3,6 +3,7 @@
 KEYS = {
     "store.url": "Where events, deliveries and their history are kept: one SQLite file, on a local disk.",
     "store.retention": "How long what has ended stays in the history. What waits stays as long as it takes.",
+    "store.audit_retention": "How long it is kept who changed what: `hookrelay audit list` shows it.",
     "store.max_size": "The store never grows beyond this. Nearly full, it lets go of what has ended first.",
     "store.key_file": "Seals secrets at rest: a file with one base64 key of 32 bytes a line; the first seals.",
     "events.socket": "The Unix socket on which the app submits events, one JSON object a line.",

@@ -33,6 +33,7 @@ def _keys() -> tuple[Key, ...]:
     return (
         Key("store", "url", "path", values.store_path, "sqlite:///var/lib/hookrelay/hookrelay.db"),
         Key("store", "retention", "retention_s", duration("1m", "3650d", "30d"), "30d"),
+        Key("store", "audit_retention", "audit_retention_s", duration("1m", "3650d", "365d"), "365d"),
         Key("store", "max_size", "max_size", size("16MiB", "16TiB", "10GiB"), "10GiB"),
         Key("store", "key_file", "key_file", values.keys, None),
         Key("events", "socket", "socket", values.socket, "/run/hookrelay/events.sock"),

@@ -35,6 +35,7 @@ class StoreSettings(Struct, frozen=True):
     path: Path
     """The database file of `store.url`."""
     retention_s: float
+    audit_retention_s: float
     max_size: int
     key_file: Path | None
 

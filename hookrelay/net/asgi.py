@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from hookrelay.net.http_request import REASONS, Request, path_of
+from hookrelay.net.peer import Process
 
 READ = 16384
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -300,9 +301,16 @@ class Exchange:
 
 
 def scope_of(
-    request: Request, server: tuple[str, int | None], client: tuple[str, int] | None, stopping: trio.Event
+    request: Request,
+    server: tuple[str, int | None],
+    client: tuple[str, int] | None,
+    stopping: trio.Event,
+    process: Process | None = None,
 ) -> dict[str, Any]:
-    """ASGI's scope of a request. `state["stopping"]` is set when streams should end."""
+    """ASGI's scope of a request.
+
+    `state["stopping"]` is set when streams should end, `state["process"]` is who is at the other end of a Unix socket.
+    """
     path, raw_path, query = path_of(request.target)
     return {
         "type": "http",
@@ -318,7 +326,7 @@ def scope_of(
         "headers": request.headers,
         "client": client,
         "server": server,
-        "state": {"stopping": stopping},
+        "state": {"stopping": stopping, "process": process},
     }
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from hookrelay.net.asgi import App, ClientGone, Exchange, Wire, scope_of
 from hookrelay.net.http_request import Refusal, Request, body_of, problem, read_head, take_head
 from hookrelay.net.listen import Listener
+from hookrelay.net.peer import process_at
 
 _AT_ONCE = 16
 """Clients accepted before others get their turn."""
@@ -207,6 +208,7 @@ class _Connection:
         self._wire = Wire(sock, server.limits.write_s)
         self._local = local
         self._peer = peer
+        self._process = process_at(sock) if peer is None else None
         self._life = trio.CancelScope()
         self._patience = trio.CancelScope()
         self.until_s = math.inf
@@ -275,7 +277,9 @@ class _Connection:
             body = await self._read_body(request) if request.size or request.is_chunked else b""
             self._enter(_Phase.WORKING, math.inf)
             exchange = Exchange(wire, request, body, stopping)
-            has_gone_well = await self._call(exchange, scope_of(request, self._local, self._peer, stopping))
+            has_gone_well = await self._call(
+                exchange, scope_of(request, self._local, self._peer, stopping, self._process)
+            )
             self._charge(0)
             if stopping.is_set() or not (has_gone_well and exchange.can_follow()):
                 return

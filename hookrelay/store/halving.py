@@ -18,8 +18,13 @@ def bounds(conn: apsw.Connection, table: str, since_ms: int | None, until_ms: in
 _AT = {
     "delivery": "SELECT created_ms FROM delivery WHERE seq >= ? ORDER BY seq LIMIT 1",
     "event": "SELECT created_ms FROM event WHERE seq >= ? ORDER BY seq LIMIT 1",
+    "audit": "SELECT created_ms FROM audit WHERE seq >= ? ORDER BY seq LIMIT 1",
 }
-_LAST = {"delivery": "SELECT max(seq) FROM delivery", "event": "SELECT max(seq) FROM event"}
+_LAST = {
+    "delivery": "SELECT max(seq) FROM delivery",
+    "event": "SELECT max(seq) FROM event",
+    "audit": "SELECT max(seq) FROM audit",
+}
 
 
 def _first_at(conn: apsw.Connection, table: str, ms: int) -> int:

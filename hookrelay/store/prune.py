@@ -92,6 +92,52 @@ def keys(conn: apsw.Connection, above: int, before_ms: int, limit: int) -> Step:
     return Step(conn.changes(), last)
 
 
+def records(conn: apsw.Connection, above: int, before_ms: int, limit: int) -> Step:
+    """Remove those of the next `limit` records of the audit trail that were written before `before_ms`."""
+    last, first_ms = conn.execute(
+        "SELECT max(seq), min(created_ms) FROM (SELECT seq, created_ms FROM audit WHERE seq > ? ORDER BY seq LIMIT ?)",
+        (above, limit),
+    ).get
+    if last is None or first_ms >= before_ms:
+        return Step(0, None)
+    conn.execute(
+        "DELETE FROM audit WHERE seq > ? AND seq <= ? AND created_ms < ? AND seq < (SELECT max(seq) FROM audit)",
+        (above, last, before_ms),
+    )
+    return Step(conn.changes(), last)
+
+
+class Surplus(NamedTuple):
+    """Whose records of the audit trail are most, and how many of them are too many."""
+
+    tenant: str
+    records: int
+
+
+def surplus(conn: apsw.Connection, most: int) -> Surplus | None:
+    """None where the audit trail has no more than `most` records."""
+    first, last = conn.execute("SELECT min(seq), max(seq) FROM audit").get
+    if last is None or last - first < most:
+        return None
+    count: int = conn.execute("SELECT count(*) FROM audit").get
+    if count <= most:
+        return None
+    tenant, theirs = conn.execute(
+        "SELECT tenant, count(*) FROM audit INDEXED BY audit_of_tenant GROUP BY tenant ORDER BY 2 DESC LIMIT 1"
+    ).get
+    return Surplus(tenant, min(count - most, theirs - 1))
+
+
+def oldest_records(conn: apsw.Connection, tenant: str, limit: int) -> int:
+    """Remove the oldest records of a tenant, up to `limit`; how many it was."""
+    conn.execute(
+        "DELETE FROM audit WHERE seq IN"
+        " (SELECT seq FROM audit INDEXED BY audit_of_tenant WHERE tenant = ? ORDER BY seq LIMIT ?)",
+        (tenant, limit),
+    )
+    return conn.changes()
+
+
 def webhooks(conn: apsw.Connection, before_ms: int, requests_before_ms: int) -> int:
     """Remove webhooks that were deleted before and have no delivery left; how many it was."""
     conn.execute("DELETE FROM webhook_request WHERE created_ms < ?", (requests_before_ms,))

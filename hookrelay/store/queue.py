@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from hookrelay.model import Delivery, Event, Ids, Outcome, Verdict
+from hookrelay.store.audit import AuditRow, insert
 from hookrelay.store.chains import BLOCKED_MS, free_next
 from hookrelay.store.purge import blank_late
 from hookrelay.store.rows import ManyRows
@@ -45,6 +46,8 @@ class Standing(NamedTuple):
     held_until_ms: int | None = None
     disabled: str | None = None
     """Why it is disabled by this very outcome."""
+    record: AuditRow | None = None
+    """What the audit trail says of that."""
 
 
 class Result(Struct, frozen=True, gc=False):
@@ -298,6 +301,8 @@ def _stand(conn: apsw.Connection, webhook: int, standing: Standing, now_ms: int)
             " WHERE seq = ? AND status = 'active'",
             (standing.disabled, now_ms, webhook),
         )
+        if standing.record is not None and conn.changes():
+            insert(conn, standing.record)
 
 
 def cancel_waiting(conn: apsw.Connection, webhook: int, now_ms: int, limit: int) -> int:

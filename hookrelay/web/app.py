@@ -2,7 +2,7 @@
 
 from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.wording import shown
-from hookrelay.web.api import deliveries, documents, events, keys, links, operation, store, stream, webhooks
+from hookrelay.web.api import audit, deliveries, documents, events, keys, links, operation, store, stream, webhooks
 from hookrelay.web.auth import Gate, is_dashboard
 from hookrelay.web.call import (
     ADMINISTRATORS,
@@ -42,6 +42,7 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/v1/keys/{id}": {"DELETE": (keys.revoke, ADMINISTRATORS)},
     "/v1/portal-links": {"GET": (links.collection, ADMINISTRATORS), "POST": (links.create, ADMINISTRATORS)},
     "/v1/portal-links/{id}": {"DELETE": (links.revoke, ADMINISTRATORS)},
+    "/v1/audit": {"GET": (audit.collection, ADMINISTRATORS)},
     "/v1/status": {"GET": (operation.status, ADMINISTRATORS)},
     "/v1/backup": {"POST": (store.backup, ADMINISTRATORS)},
     "/v1/check": {"POST": (store.check, ADMINISTRATORS)},

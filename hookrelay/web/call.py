@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hookrelay.audit import Actor
 from hookrelay.checkup import Checkup
 from hookrelay.config.compare import Change
 from hookrelay.config.settings import Config
@@ -25,7 +26,7 @@ from hookrelay.redeliver import Redeliverer
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant
 from hookrelay.rules.wording import shown
-from hookrelay.store import history, webhooks
+from hookrelay.store import audit, history, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
 from hookrelay.store.paging import Page
@@ -68,7 +69,7 @@ class Parts(Struct, frozen=True):
     metrics: Metrics
     config: Callable[[], Config]
     is_ready: Callable[[], bool]
-    reload: Callable[[], Awaitable[list[tuple[str, str]]]]
+    reload: Callable[[Actor], Awaitable[list[tuple[str, str]]]]
     """Read the files again: the mistakes, as pairs of place and detail; none where it all applies now."""
     preview: Callable[[], Awaitable[tuple[list[tuple[str, str]], list[Change]]]]
     """The mistakes that a reload would tell, or else what it would change."""
@@ -89,6 +90,18 @@ class Call:
         self.request = request
         self.parts = parts
         self.caller = caller
+
+    @property
+    def actor(self) -> Actor:
+        """Who makes this call, for the audit trail."""
+        caller, is_operator = self.caller, self.caller.tenant is None
+        name = caller.key_id or caller.session_id  # the session of a link has the link's id
+        if name is not None:
+            return Actor(name, is_operator, caller.session_id, address=self.request.address)
+        process = self.request.scope["state"]["process"]
+        if process is None:
+            return Actor("uid:unknown", is_operator)
+        return Actor(f"uid:{process.uid}", is_operator, pid=process.pid)
 
     def query(self, *known: str) -> Query:
         """The parameters; `tenant` is always known, and read by `tenant`. Refused where that is not the caller's."""
@@ -170,6 +183,11 @@ class Call:
     ) -> Page[history.EventRow]:
         """Events that are there for this call."""
         return await self.parts.store.read(history.events, self.tenant(), type, between, before, limit)
+
+    async def records(self, wanted: audit.Wanted, before: int | None, limit: int) -> Page[audit.AuditRow]:
+        """Records of the audit trail that are there for this call."""
+        wanted = msgspec.structs.replace(wanted, tenant=self.tenant(), is_tenant=self.caller.tenant is not None)
+        return await self.parts.store.read(audit.records, wanted, before, limit)
 
     def keys(self, after: str | None) -> Iterator[KeyRow]:
         """The keys that are there for this call."""

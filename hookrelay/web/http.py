@@ -33,6 +33,12 @@ class Request:
         id: str = self.scope["path_params"]["id"]
         return id
 
+    @property
+    def address(self) -> str | None:
+        """Where it came from over TCP: a proxy before us, where there is one."""
+        client = self.scope["client"]
+        return None if client is None else str(client[0])
+
     def header(self, name: bytes) -> str | None:
         """The value of a header field (its name in lower case); of the first where there are several."""
         for each, value in self.scope["headers"]:

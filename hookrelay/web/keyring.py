@@ -11,10 +11,12 @@ from typing import Literal, NamedTuple
 
 import trio
 
+from hookrelay.audit import DAEMON, Action, Actor, Entry, Trail
 from hookrelay.model import random_ulid
 from hookrelay.store import keys
 from hookrelay.store.db import Store
 from hookrelay.store.keys import KeyRow
+from hookrelay.telemetry.logs import Logger
 
 Role = Literal["admin", "manage", "submit", "read"]
 
@@ -44,9 +46,10 @@ LOCAL = Caller(None, "admin")
 class Keyring:
     """All keys. `run` is its task: it writes down when they were last used."""
 
-    def __init__(self, store: Store, wall: Callable[[], float]) -> None:
+    def __init__(self, store: Store, log: Logger, wall: Callable[[], float]) -> None:
         self._store = store
         self._wall = wall
+        self.trail = Trail(store, log, wall)
         self._by_start: dict[bytes, KeyRow] = {}
         self._by_id: dict[str, KeyRow] = {}
         self._used_ms: dict[int, int] = {}
@@ -72,22 +75,22 @@ class Keyring:
         role: Role = row.role  # type: ignore[assignment] # the table's CHECK knows no other
         return Caller(None if row.tenant == EVERYBODY else row.tenant, role, row.id)
 
-    async def make(self, prefix: str, tenant: str, role: Role, name: str) -> tuple[KeyRow, str]:
+    async def make(self, prefix: str, tenant: str, role: Role, name: str, *, by: Actor = DAEMON) -> tuple[KeyRow, str]:
         """A new key and its text, which is told this once."""
         text = prefix + "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
         now_ms = int(self._wall() * 1000)
         id = "key_" + random_ulid(now_ms, secrets.randbits(80))
         digest = hashlib.sha256(text.encode()).digest()
         row = KeyRow(0, id, tenant, role, name, text[-4:], digest, now_ms, None)
-        row = row._replace(seq=await self._store.change(keys.insert, row))
+        row = row._replace(seq=await self.trail.change(_entry("key.created", by, row), keys.insert, row))
         self._know(row)
         return row, text
 
-    async def revoke(self, row: KeyRow) -> None:
+    async def revoke(self, row: KeyRow, *, by: Actor = DAEMON) -> None:
         """From now on this key opens nothing."""
         self._by_id.pop(row.id, None)
         self._by_start.pop(row.digest[:8], None)
-        await self._store.change(keys.delete, row.seq)
+        await self.trail.change(_entry("key.revoked", by, row), keys.delete, row.seq)
         self._used_ms.pop(row.seq, None)
 
     def find(self, id: str) -> KeyRow | None:
@@ -118,3 +121,7 @@ class Keyring:
         if news:
             await self._store.change(keys.note_use, news, keep=True)
             self._noted |= dict(news)
+
+
+def _entry(action: Action, by: Actor, row: KeyRow) -> Entry:
+    return Entry(action=action, by=by, tenant=row.tenant, object=row.id, details={"role": row.role, "name": row.name})

@@ -7,6 +7,9 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 
+from msgspec import structs
+
+from hookrelay.audit import DAEMON, Action, Actor, Entry
 from hookrelay.model import random_ulid
 from hookrelay.store import sessions
 from hookrelay.store.db import Store
@@ -26,6 +29,7 @@ class Sessions:
     def __init__(self, store: Store, keyring: Keyring, wall: Callable[[], float]) -> None:
         self._store = store
         self._keyring = keyring
+        self._trail = keyring.trail
         self._wall = wall
         self._by_digest: dict[bytes, SessionRow] = {}
         self._by_id: dict[str, SessionRow] = {}
@@ -47,35 +51,44 @@ class Sessions:
         row = self._by_id.get(id)
         return row is not None and self._is_live(row)
 
-    async def sign_in(self, caller: Caller) -> str:
+    async def sign_in(self, caller: Caller, *, by: Actor = DAEMON) -> str:
         """A session of a key's holder: what its cookie says, told this once."""
         tenant = EVERYBODY if caller.tenant is None else caller.tenant
-        return await self._make("session", tenant, caller.role, caller.key_id, LASTS_S)
+        return await self._make("session", tenant, caller.role, caller.key_id, LASTS_S, by)
 
-    async def make_link(self, tenant: str, role: Role, lasts_s: float) -> tuple[SessionRow, str]:
+    async def make_link(self, tenant: str, role: Role, lasts_s: float, *, by: Actor = DAEMON) -> tuple[SessionRow, str]:
         """A link for whoever opens it first, within `lasts_s`: its row, and the token that is told this once."""
-        token = await self._make("link", tenant, role, None, lasts_s)
+        token = await self._make("link", tenant, role, None, lasts_s, by)
         return self._by_digest[_digest(token)], token
 
-    async def open_link(self, token: str) -> str | None:
-        """Make a session of a link: what its cookie says; None where it was opened before, has ended, or never was."""
+    async def open_link(self, token: str, address: str | None = None) -> str | None:
+        """Make a session of a link: what its cookie says; None where it was opened before, has ended, or never was.
+
+        `address` is who opens it.
+        """
         row = self._by_digest.get(_digest(token))
         if row is None or row.kind != "link" or not self._is_live(row):
             return None
         opened = secrets.token_urlsafe(TOKEN_BYTES)
         now_ms = self._now_ms()
-        if not await self._store.change(sessions.open_link, row.seq, _digest(opened), now_ms):
+        by = Actor(row.id, is_operator=row.tenant == EVERYBODY, session=row.id, address=address)
+        entry = _entry("link.opened", by, row)
+        if not await self._trail.change(entry, sessions.open_link, row.seq, _digest(opened), now_ms):
             return None
         self._forget(row)
         self._know(row._replace(kind="session", digest=_digest(opened), ends_ms=now_ms + row.lasts_ms))
         return opened
 
-    async def end(self, id: str) -> None:
-        """From now on this link or session opens nothing."""
+    async def end(self, id: str, action: Action, *, by: Actor = DAEMON) -> None:
+        """From now on this link or session opens nothing; `action` says how that is called."""
         row = self._by_id.get(id)
         if row is not None:
             self._forget(row)
-            await self._store.change(sessions.delete, row.seq)
+            await self._trail.change(_entry(action, by, row), sessions.delete, row.seq)
+
+    def refused(self, address: str | None) -> None:
+        """Somebody tried to sign in with what opens nothing."""
+        self._trail.tell_refused(address)
 
     def find(self, id: str) -> SessionRow | None:
         """The live link, or session that came of one, with this id."""
@@ -87,10 +100,10 @@ class Sessions:
         ids = sorted(id for id in self._by_id if after is None or id > after)
         return (row for id in ids if (row := self.find(id)) is not None)
 
-    async def _make(self, kind: str, tenant: str, role: str, key: str | None, lasts_s: float) -> str:
+    async def _make(self, kind: str, tenant: str, role: str, key: str | None, lasts_s: float, by: Actor) -> str:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         now_ms, lasts_ms = self._now_ms(), round(lasts_s * 1000)
-        id = "lnk_" + random_ulid(now_ms, secrets.randbits(80))
+        id = ("lnk_" if kind == "link" else "ses_") + random_ulid(now_ms, secrets.randbits(80))
         # a session that comes of a link lasts as the link, but no longer than any
         kept_ms = min(lasts_ms, round(LASTS_S * 1000))
         row = SessionRow(0, id, kind, _digest(token), tenant, role, key, now_ms, kept_ms, now_ms + lasts_ms)
@@ -98,7 +111,11 @@ class Sessions:
             if len(self._by_id) < MOST and self._is_live(old):
                 break
             self._forget(old)
-        self._know(row._replace(seq=await self._store.change(sessions.insert, row)))
+        if kind == "session":
+            entry = _entry("session.signed_in", structs.replace(by, session=id), row)
+        else:
+            entry = _entry("link.created", by, row)
+        self._know(row._replace(seq=await self._trail.change(entry, sessions.insert, row)))
         return token
 
     def _know(self, row: SessionRow) -> None:
@@ -120,6 +137,10 @@ def caller_of(row: SessionRow) -> Caller:
     """Who calls with this session."""
     role: Role = row.role  # type: ignore[assignment] # the table's CHECK knows no other
     return Caller(None if row.tenant == EVERYBODY else row.tenant, role, row.key, row.id)
+
+
+def _entry(action: Action, by: Actor, row: SessionRow) -> Entry:
+    return Entry(action=action, by=by, tenant=row.tenant, object=row.id, details={"role": row.role})
 
 
 def _digest(token: str) -> bytes:

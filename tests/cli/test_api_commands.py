@@ -337,6 +337,39 @@ def test_events_are_listed_and_shown_with_their_deliveries(stub):
     assert json.loads(run(stub, "events", "show", EVT, "--output", "json").stdout) == whole
 
 
+# --- who changed what -------------------------------------------------------------------------------------------------
+
+
+def test_records_are_listed_by_every_filter_and_no_text_in_them_reaches_the_terminal_raw(stub):
+    record = {
+        "id": "aud_01HQ3K5M7N",
+        "created_at": "2026-02-26T10:00:00.000Z",
+        "tenant": "acme",
+        "action": "key.created",
+        "object": KEY,
+        "actor": "uid:0",
+        "session": None,
+        "pid": 4711,
+        "address": None,
+        "fields": ["url", "status"],
+        "url_before": "https://a.example/",
+        "url_after": "https://b.example/",
+        "details": {"name": "\x1b[31mred\u202e", "status": ["failed", "cancelled"], "type": None},
+    }
+    stub.answers["GET /v1/audit"] = page(record)
+    given = {"action": "key.created", "actor": "uid:0", "object": KEY, "since": "24h", "until": "1h", "tenant": "acme"}
+    options = [text for name, value in given.items() for text in (f"--{name}", value)]
+    result = run(stub, "audit", "list", *options)
+    assert stub.last.query == {**given, "limit": "51"}
+    said = result.stdout.splitlines()[-1]
+    assert "uid:0 (pid 4711)" in said
+    what = r"url, status; https://a.example/ -> https://b.example/; name=\x1b[31mred\u202e; status=failed,cancelled"
+    assert what in said
+    assert json.loads(run(stub, "audit", "list", "--output", "json").stdout) == [record]
+    stub.answers["GET /v1/audit"] = page()
+    assert "nothing was changed yet" in run(stub, "audit", "list").stderr
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ def value_of(loaded, dotted):
 DEFAULTS = {
     "store.url": Path("/var/lib/hookrelay/hookrelay.db"),
     "store.retention": 30 * 86400.0,
+    "store.audit_retention": 365 * 86400.0,
     "store.max_size": 10 << 30,
     "store.key_file": None,
     "events.socket": Path("/run/hookrelay/events.sock"),
@@ -99,6 +100,7 @@ RIGHT = [
     ("store.url", '"sqlite:////data/a.db"', Path("/data/a.db")),
     ("store.url", '"sqlite://a.db"', Path("BASE/a.db")),
     ("store.retention", '"90d"', 90 * 86400.0),
+    ("store.audit_retention", '"90d"', 90 * 86400.0),
     ("store.max_size", '"16MiB"', 16 << 20),
     ("store.key_file", '"keys/one"', Path("BASE/keys/one")),
     ("events.socket", '"events.sock"', Path("BASE/events.sock")),
@@ -218,6 +220,7 @@ WRONG = [
     ("store.retention", "30", 'expected a duration such as "30d", got an integer'),
     ("store.retention", '"30 days"', 'such as "500ms"'),
     ("store.retention", '"1s"', 'from "1m"'),
+    ("store.audit_retention", '"1s"', 'from "1m"'),
     ("store.max_size", '"10GB"', '"10GiB"'),
     ("store.max_size", '"1MiB"', 'from "16MiB"'),
     ("store.key_file", "true", "expected a path"),

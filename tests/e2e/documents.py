@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-ID = re.compile(r"\b(evt|wh|dlv|att|key|lnk)_[0-9A-Z]{26}\b")
+ID = re.compile(r"\b(evt|wh|dlv|att|key|lnk|ses|aud)_[0-9A-Z]{26}\b")
 Mask = tuple[re.Pattern[str], str]
 MASKS: list[Mask] = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),

@@ -41,6 +41,7 @@ ALLOWED = {
     ("GET", "/v1/portal-links"): ADMIN,
     ("POST", "/v1/portal-links"): ADMIN,
     ("DELETE", "/v1/portal-links/{id}"): ADMIN,
+    ("GET", "/v1/audit"): ADMIN,
     ("GET", "/v1/status"): ADMIN,
     ("POST", "/v1/backup"): ADMIN,
     ("POST", "/v1/check"): ADMIN,

@@ -22,6 +22,7 @@ MASKS = [
     # a retry may be over before its answer is made
     (re.compile(r" is (?:pending|succeeded): `hookrelay deliveries show"), " is STATE: `hookrelay deliveries show"),
     (re.compile(r"http://\S+/dashboard/link/\S+"), "LINK"),
+    (re.compile(r"uid:\d+ \(pid \d+\)"), "PROCESS"),
     (re.compile(r" +"), " "),  # columns are as wide as what stands in them
     (re.compile(r"[─━]+"), "-"),
     (re.compile(r"(key#\d+ \S+ \S+) \S{4} "), r"\1 HINT "),

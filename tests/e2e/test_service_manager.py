@@ -17,6 +17,7 @@ from pathlib import Path
 
 import processes
 import pytest
+from api_rig import over_unix
 from rig import GOOD, Client, hook, is_listened_to, line, wait_for
 
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
@@ -205,6 +206,10 @@ def test_a_socket_that_was_handed_in_keeps_its_file_and_the_api_can_be_handed_in
     try:
         wait_for(lambda: running.get("/-/ready").status == 200)
         assert "id" in running.submit(GOOD)[0]
+        admin = over_unix(running.at / "a.sock")
+        admin.key_for("acme", "read")
+        (record,) = admin.data("/v1/audit")
+        assert (record["actor"], record["pid"]) == (f"uid:{os.getuid()}", os.getpid())
     finally:
         process.terminate()
         assert process.wait(20) == 0

@@ -4,7 +4,7 @@ import hashlib
 
 import trio
 from builders import wall
-from doubles import new_store
+from doubles import listening_log, new_store
 
 from hookrelay.store import keys
 from hookrelay.web.auth import ADDRESSES_KNOWN, Throttle, _without_port, network_of
@@ -43,7 +43,7 @@ async def test_a_key_opens_until_it_is_revoked_and_only_its_digest_is_kept(autoj
     store = new_store()
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
-        keyring = Keyring(store, wall)
+        keyring = Keyring(store, listening_log()[0], wall)
         row, text = await keyring.make("hookrelay_live_sk_", "acme", "manage", "n")
         assert text.startswith("hookrelay_live_sk_")
         assert (len(text), text[-4:]) == (18 + 32, row.hint)
@@ -54,7 +54,7 @@ async def test_a_key_opens_until_it_is_revoked_and_only_its_digest_is_kept(autoj
         assert kept.digest == hashlib.sha256(text.encode()).digest()
         assert text not in repr(kept)
 
-        again = Keyring(store, wall)
+        again = Keyring(store, listening_log()[0], wall)
         await again.restore()
         assert again.check(text.encode()) == Caller("acme", "manage", row.id)
         await again.revoke(row)
@@ -69,7 +69,7 @@ async def test_when_a_key_was_last_used_is_written_down_within_a_minute_and_at_t
     store = new_store()
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
-        keyring = Keyring(store, wall)
+        keyring = Keyring(store, listening_log()[0], wall)
         row, text = await keyring.make("p_", "acme", "read", "")
         async with trio.open_nursery() as root:
             root.start_soon(keyring.run)

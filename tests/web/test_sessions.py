@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 from builders import wall
-from doubles import new_store
+from doubles import listening_log, new_store
 
 from hookrelay.store.db import Store
 from hookrelay.web.keyring import Caller, Keyring
@@ -17,7 +17,7 @@ async def keeping(store: Store | None = None) -> AsyncIterator[tuple[Sessions, K
     store = store or new_store()
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
-        keyring = Keyring(store, wall)
+        keyring = Keyring(store, listening_log()[0], wall)
         yield Sessions(store, keyring, wall), keyring, store
         store.close()
 
@@ -79,7 +79,7 @@ async def test_what_was_given_out_is_known_after_a_restart_but_what_has_ended_is
         _, link = await sessions.make_link("acme", "read", 3600)
         _, short = await sessions.make_link("acme", "read", 60)
         ended, gone = await sessions.make_link("acme", "read", 3600)
-        await sessions.end(ended.id)
+        await sessions.end(ended.id, "link.revoked")
         session = await sessions.sign_in(Caller(None, "admin"))
         await trio.sleep(120)
         later = Sessions(store, keyring, wall)

@@ -1,3 +1,20 @@
 -- The tenant `hookrelay` is the operators' own: whoever had a key or link of it heard of all tenants' deliveries.
 DELETE FROM key WHERE tenant = 'hookrelay';
 DELETE FROM session WHERE tenant = 'hookrelay';
+-- Who changed what (hookrelay/audit.py). `tenant` is whose the object is, `*` for what concerns all of them; `actor` the id
+-- of a key or a link, `file:NAME.toml`, `uid:NUMBER`, `signal:NAME` or `daemon`, `session` where it was done in the
+-- dashboard. `by_operator` marks actors of whom a tenant is told no more than that. `more` is JSON: fields, URLs, figures.
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY,
+    created_ms INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    action TEXT NOT NULL,
+    object TEXT,
+    actor TEXT NOT NULL,
+    by_operator INTEGER NOT NULL CHECK (by_operator IN (0, 1)),
+    session TEXT,
+    pid INTEGER,
+    address TEXT,
+    more TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_of_tenant ON audit (tenant);

@@ -80,7 +80,7 @@ async def retry(call: Call) -> Answer:
     """POST: one more attempt now"""
     call.query().done()
     row = (await call.delivery())[0]
-    await call.parts.redeliverer.retry(row)
+    await call.parts.redeliverer.retry(row, by=call.actor)
     return json_answer(await _now(call, row.seq), 202)
 
 
@@ -88,7 +88,7 @@ async def cancel(call: Call) -> Answer:
     """POST: none any more"""
     call.query().done()
     row = (await call.delivery())[0]
-    await call.parts.redeliverer.cancel(row)
+    await call.parts.redeliverer.cancel(row, by=call.actor)
     return json_answer(await _now(call, row.seq))
 
 

@@ -127,7 +127,7 @@ async def purge(call: Call) -> Answer:
         wanted = Purge(tenant=str(whose), before_ms=before_ms)
     if dry_run:
         return json_answer(models.Purged(await call.parts.expunger.count(wanted), 0))
-    done = await call.parts.expunger.purge(wanted, str(id))
+    done = await call.parts.expunger.purge(wanted, str(id), by=call.actor)
     return json_answer(models.Purged(done.events, done.cancelled))
 
 

@@ -45,14 +45,15 @@ async def create(call: Call) -> Answer:
     body.refuse(errors)
     call.check_key_tenant(tenant)
     word: Any = role
-    row, text = await call.parts.keyring.make(call.parts.config().api.key_prefix, tenant, word, name)
+    prefix = call.parts.config().api.key_prefix
+    row, text = await call.parts.keyring.make(prefix, tenant, word, name, by=call.actor)
     return json_answer(structs.replace(show(row), key=text), 201, {"location": f"/v1/keys/{row.id}"})
 
 
 async def revoke(call: Call) -> Answer:
     """DELETE: from now on it opens nothing"""
     call.query().done()
-    await call.parts.keyring.revoke(call.key())
+    await call.parts.keyring.revoke(call.key(), by=call.actor)
     call.parts.feed.tell_event()  # streams look whether their key still opens them
     return Answer(status=204)
 

@@ -52,14 +52,14 @@ async def create(call: Call) -> Answer:
     call.check_key_tenant(tenant)
     base = _base(call)
     word: Any = role
-    row, token = await call.parts.sessions.make_link(tenant, word, lasts_s)
+    row, token = await call.parts.sessions.make_link(tenant, word, lasts_s, by=call.actor)
     return json_answer(structs.replace(show(row), url=f"{base}/dashboard/link/{token}"), 201)
 
 
 async def revoke(call: Call) -> Answer:
     """DELETE: from now on the link, or the session that came of it, opens nothing"""
     call.query().done()
-    await call.parts.sessions.end(call.link().id)
+    await call.parts.sessions.end(call.link().id, "link.revoked", by=call.actor)
     return Answer(status=204)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from hookrelay.audit import Action
 from hookrelay.model import WebhookStatus
 
 DeliveryStatus = Literal["pending", "held", "succeeded", "failed", "cancelled"]
@@ -154,6 +155,34 @@ class PortalLink(Struct, kw_only=True):
     """Until when it can be opened; of an open one, when its session ends."""
     url: str | UnsetType = UNSET
     """Only in the answer that makes it: it is shown once."""
+
+
+class AuditRecord(Struct, kw_only=True):
+    """One change, and who made it. No secret and no header's value is in it."""
+
+    id: str
+    created_at: str
+    tenant: str
+    """Whose the object is; `*` for what concerns all tenants."""
+    action: Action
+    object: str | None
+    """The id of what was changed."""
+    actor: str
+    """The id of a key or a link; `file:NAME.toml`; `uid:NUMBER` of a process at the Unix socket; `signal:SIGHUP`;
+    `daemon` where nobody asked for it. Tenants are shown `operator` for what operators did.
+    """
+    session: str | None
+    """The session of the dashboard in which it was done."""
+    pid: int | None
+    """The process at the Unix socket."""
+    address: str | None
+    """Where the call came from over TCP."""
+    fields: list[str]
+    """What changed of the object, by name."""
+    url_before: str | None
+    url_after: str | None
+    details: dict[str, Any]
+    """Figures, a role, a status: what else there is to say of the action."""
 
 
 class Replayed(Struct):

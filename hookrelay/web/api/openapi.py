@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from hookrelay import __version__
+from hookrelay.audit import ACTIONS
 from hookrelay.web.api.schemas import MOMENT, TENANT, TEXT, TYPE, id_of, schemas
 from hookrelay.web.problems import TITLES
 
@@ -32,13 +33,23 @@ _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "include": ("query", "`events`, `deliveries`, or both with a comma between.", TEXT),
     "types": ("query", "Types and patterns, with commas between: `booking.*,payment.failed`.", TEXT),
     "last_event_id": ("query", "Go on behind this event; stands for the header Last-Event-ID.", id_of("evt")),
+    "action": ("query", "Only these changes, such as `webhook.updated`.", {"enum": list(ACTIONS)}),
+    "actor": ("query", "Only what was done by this key, link, session, file or user (`uid:0`).", TEXT),
+    "object": ("query", "Only what was done to the object with this id.", TEXT),
+    "audit_since": ("query", "Done then or later.", MOMENT),
+    "audit_until": ("query", "Done before then.", MOMENT),
     "id": ("path", "", TEXT),
     "If-Match": ("header", "The ETag that the webhook must have; else 412.", TEXT),
     "If-None-Match": ("header", "The ETag that is known; then 304.", TEXT),
     "Idempotency-Key": ("header", "The same request again makes nothing new.", {"type": "string", "maxLength": 255}),
     "Last-Event-ID": ("header", "Go on behind this event.", TEXT),
 }
-_NAMES = {"webhook_status": "status", "include_waiting": "include"}
+_NAMES = {
+    "webhook_status": "status",
+    "include_waiting": "include",
+    "audit_since": "since",
+    "audit_until": "until",
+}
 _PAGE = ("limit", "cursor", "tenant")
 _FILTERS = ("status", "type", "since", "until", "response_code")
 
@@ -208,6 +219,11 @@ OPERATIONS: tuple[Operation, ...] = (
         description="Every row, and whether every index finds it, in small steps; `faults` is empty where all is well."
         " Takes an administrator of all tenants.",
         body="NoWish", answer="Checked", problems=(409,),
+    ),
+    Operation(
+        path="/v1/audit", method="get", name="listAudit", tag="Operation", summary="List who changed what",
+        description="Newest first. Takes the role admin: of all tenants for all records, of one tenant for its own.",
+        parameters=(*_PAGE, "action", "actor", "object", "audit_since", "audit_until"), answer="[AuditRecord]",
     ),
     Operation(
         path="/-/reload", method="post", name="reload", tag="Operation", summary="Read the files again",

@@ -45,7 +45,7 @@ async def reload(call: Call) -> Answer:
     if is_dry:
         mistakes, changes = await call.parts.preview()
     else:
-        mistakes = await call.parts.reload()
+        mistakes = await call.parts.reload(call.actor)
     if mistakes:
         raise Refused(
             "invalid_configuration",

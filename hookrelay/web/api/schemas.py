@@ -78,6 +78,7 @@ def schemas() -> dict[str, Any]:
         models.TrialWish,
         models.RotateWish,
         models.ReplayWish,
+        models.AuditRecord,
         models.Replayed,
         models.PurgeWish,
         models.Purged,

@@ -54,7 +54,7 @@ class _Copied(Answer):
     async def _make_and_send(self, scope: Scope, receive: Receive, send: Send, whole: trio.CancelScope) -> None:
         last = b""
         try:
-            async with self._call.parts.copies.make() as (path, facts):
+            async with self._call.parts.copies.make(by=self._call.actor) as (path, facts):
                 head = {
                     "content-type": SQLITE,
                     "content-length": str(facts.size),

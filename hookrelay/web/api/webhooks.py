@@ -58,7 +58,9 @@ async def create(call: Call) -> Answer:
     tenant = call.allowed_tenant(named) if isinstance(named, str) and is_tenant(named) else call.tenant()
     if tenant is not None and "tenant" not in values:
         values["tenant"] = tenant
-    webhook, secret = await call.parts.editor.create(values, _request_key(call, tenant or "default", content))
+    webhook, secret = await call.parts.editor.create(
+        values, _request_key(call, tenant or "default", content), by=call.actor
+    )
     headers = {"etag": etag(webhook), "location": f"/v1/webhooks/{webhook.id}"}
     answer = show(webhook) if secret is None else structs.replace(show(webhook), secret=secret)
     return json_answer(answer, 201, headers)
@@ -84,14 +86,14 @@ async def update(call: Call) -> Answer:
     call.query().done()
     webhook = call.webhook()
     patch = await body.read_object(call.request, body.JSON, body.MERGE_PATCH)
-    changed = await call.parts.editor.update(webhook, patch, _is_expected(call))
+    changed = await call.parts.editor.update(webhook, patch, _is_expected(call), by=call.actor)
     return json_answer(show(changed), headers={"etag": etag(changed)})
 
 
 async def delete(call: Call) -> Answer:
     """DELETE: what waits is cancelled, the history stays"""
     call.query().done()
-    await call.parts.editor.delete(call.webhook(), _is_expected(call))
+    await call.parts.editor.delete(call.webhook(), _is_expected(call), by=call.actor)
     return Answer(status=204)
 
 
@@ -116,7 +118,7 @@ async def rotate(call: Call) -> Answer:
     except ValueError as error:
         errors.append(FieldError("secret", str(error)))
     body.refuse(errors)
-    rotated = await call.parts.editor.rotate(webhook, overlap_s, secret, _is_expected(call))
+    rotated = await call.parts.editor.rotate(webhook, overlap_s, secret, _is_expected(call), by=call.actor)
     until_ms = rotated.previous_until_ms
     answer = structs.replace(
         show(rotated.webhook),
@@ -146,7 +148,7 @@ async def test(call: Call) -> Answer:
         data = bytes(msgspec.json.decode(content, type=dict[str, Raw])["data"])
     else:
         data = example_of(call, type)
-    seq = await call.parts.redeliverer.test(webhook, type, data)
+    seq = await call.parts.redeliverer.test(webhook, type, data, by=call.actor)
     return json_answer(await one_delivery(call, seq))
 
 
@@ -180,7 +182,8 @@ async def replay(call: Call) -> Answer:
         errors.append(FieldError("dry_run", f"expected true or false, got {got(dry_run)}"))
     body.refuse(errors)
     wanted = Replay(since_ms=times["since"], until_ms=times["until"], states=tuple(dict.fromkeys(states)), type=type)
-    return json_answer(models.Replayed(await call.parts.redeliverer.replay(webhook, wanted, dry_run=dry_run)))
+    count = await call.parts.redeliverer.replay(webhook, wanted, dry_run=dry_run, by=call.actor)
+    return json_answer(models.Replayed(count))
 
 
 # --- how it is shown --------------------------------------------------------------------------------------------

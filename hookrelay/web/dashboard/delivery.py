@@ -101,13 +101,13 @@ async def live(visit: Visit) -> Answer:
 
 async def retry(visit: Visit) -> Answer:
     """POST: one more attempt now"""
-    await visit.parts.redeliverer.retry((await visit.delivery())[0])
+    await visit.parts.redeliverer.retry((await visit.delivery())[0], by=visit.actor)
     return redirect(f"/dashboard/deliveries/{visit.request.id}?said=retried")
 
 
 async def cancel(visit: Visit) -> Answer:
     """POST: none any more"""
-    await visit.parts.redeliverer.cancel((await visit.delivery())[0])
+    await visit.parts.redeliverer.cancel((await visit.delivery())[0], by=visit.actor)
     return redirect(f"/dashboard/deliveries/{visit.request.id}?said=cancelled")
 
 

@@ -141,7 +141,7 @@ async def change(visit: Visit) -> Answer:
         refuse(visit, {name: value for name, value in values.items() if value is not None}, errors)
         if not patch:
             return _back(webhook, "unchanged")
-        await visit.parts.editor.update(webhook, patch, lambda now: not tag or etag(now) == tag)
+        await visit.parts.editor.update(webhook, patch, lambda now: not tag or etag(now) == tag, by=visit.actor)
     except Refused as refused:
         if refused.code not in ("invalid_field", "precondition_failed"):
             raise
@@ -187,7 +187,7 @@ def _editable(visit: Visit) -> Webhook:
 async def pause(visit: Visit) -> Answer:
     """POST: take no more attempts"""
     webhook = _editable(visit)
-    await visit.parts.editor.update(webhook, {"status": "paused"}, lambda now: True)
+    await visit.parts.editor.update(webhook, {"status": "paused"}, lambda now: True, by=visit.actor)
     return _back(webhook, "paused")
 
 
@@ -195,7 +195,8 @@ async def resume(visit: Visit) -> Answer:
     """POST: go on, with what was held or without"""
     webhook = visit.webhook()
     held = "discard" if visit.field("held") == "discard" else "deliver"
-    await visit.parts.editor.update(webhook, {"status": "active", "held": held}, lambda now: True)
+    patch = {"status": "active", "held": held}
+    await visit.parts.editor.update(webhook, patch, lambda now: True, by=visit.actor)
     return _back(webhook, "discarded" if held == "discard" else "resumed")
 
 
@@ -219,7 +220,8 @@ async def rotate(visit: Visit) -> Answer:
         wrong = f'{shown(overlap)} is out of range: from "0s" to "30d", such as "24h"'
     if wrong:
         return visit.page("rotate.html", status=422, webhook=webhook, overlap=overlap, wrong=wrong, tag=tag)
-    rotated = await visit.parts.editor.rotate(webhook, overlap_s, None, lambda now: etag(now) == tag)
+    editor = visit.parts.editor
+    rotated = await editor.rotate(webhook, overlap_s, None, lambda now: etag(now) == tag, by=visit.actor)
     return visit.page(
         "secret.html",
         webhook=rotated.webhook,
@@ -238,7 +240,7 @@ async def delete_page(visit: Visit) -> Answer:
 
 async def delete(visit: Visit) -> Answer:
     """POST: the endpoint's end"""
-    await visit.parts.editor.delete(_editable(visit), lambda now: True)
+    await visit.parts.editor.delete(_editable(visit), lambda now: True, by=visit.actor)
     return redirect("/dashboard?said=deleted")
 
 
@@ -249,7 +251,7 @@ async def test(visit: Visit) -> Answer:
     if not is_event_type(type):
         right = f'{shown(type)} is not an event type: write one such as "booking.created"'
         raise Refused("invalid_field", right, errors=[FieldError("type", right)])
-    seq = await visit.parts.redeliverer.test(webhook, type, example_of(visit, type))
+    seq = await visit.parts.redeliverer.test(webhook, type, example_of(visit, type), by=visit.actor)
     if not visit.is_part:
         return redirect(f"/dashboard/deliveries/{(await visit.delivery_ids([seq]))[seq]}")
     return visit.page("part_exchange.html", **await exchange(visit, seq))

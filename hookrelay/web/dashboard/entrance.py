@@ -2,6 +2,7 @@
 
 from math import ceil
 
+from hookrelay.audit import Actor
 from hookrelay.model import Refused
 from hookrelay.web.auth import is_dashboard, network_of
 from hookrelay.web.dashboard import pages
@@ -29,19 +30,22 @@ async def sign_in(visit: Visit) -> Answer:
         if wait_s is not None:
             wrong = f"Too many wrong keys came from your address: wait {ceil(wait_s)} seconds, then try again."
             return _entrance(visit, next=next, status=429, wrong=wrong)
+        if key:
+            parts.sessions.refused(visit.request.address)
         wrong = "This key opens nothing: it may be mistyped, or revoked." if key else "Enter a key."
         return _entrance(visit, next=next, status=401, wrong=wrong)
     if caller.role == "submit":
         wrong = "This key may only submit events. The dashboard takes one with the role read, manage or admin."
         return _entrance(visit, next=next, status=403, wrong=wrong)
-    token = await parts.sessions.sign_in(caller)
+    by = Actor(str(caller.key_id), caller.tenant is None, address=visit.request.address)
+    token = await parts.sessions.sign_in(caller, by=by)
     return redirect(_onward(next), **{"set-cookie": set_cookie(visit, token, LASTS_S)})
 
 
 async def sign_out(visit: Visit) -> Answer:
     """POST: the session's end"""
     if visit.caller.session_id is not None:
-        await visit.parts.sessions.end(visit.caller.session_id)
+        await visit.parts.sessions.end(visit.caller.session_id, "session.signed_out", by=visit.actor)
     return redirect("/dashboard/sign-in", **{"set-cookie": f"{COOKIE}=; Path=/dashboard; Max-Age=0; HttpOnly"})
 
 
@@ -50,7 +54,7 @@ async def link(visit: Visit) -> Answer:
     request = visit.request
     if request.scope["method"] == "HEAD" or "prefetch" in (request.header(b"sec-purpose") or ""):
         return Answer(status=204, headers={"cache-control": "no-store"})  # somebody looks where it leads
-    token = await visit.parts.sessions.open_link(request.id)
+    token = await visit.parts.sessions.open_link(request.id, request.address)
     if token is None:
         visit.house.throttle.wait_s(network_of(request.scope["client"]))
         return visit.page("link_gone.html", status=410, reason=_GONE)

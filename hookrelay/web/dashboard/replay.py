@@ -71,7 +71,7 @@ async def live(visit: Visit) -> Answer:
 
 
 async def _replay(visit: Visit, webhook: Webhook, wanted: Replay, tell: Callable[[int], None]) -> int:
-    return await visit.parts.redeliverer.replay(webhook, wanted, dry_run=False, tell=tell)
+    return await visit.parts.redeliverer.replay(webhook, wanted, dry_run=False, tell=tell, by=visit.actor)
 
 
 def _running(visit: Visit) -> tuple[Webhook, Running]:

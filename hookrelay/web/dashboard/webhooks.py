@@ -154,7 +154,7 @@ async def create(visit: Visit) -> Answer:
     try:
         said = {name: value for name, value in values.items() if value is not None}
         refuse(visit, said, errors)
-        webhook, secret = await visit.parts.editor.create(said, _request_key(visit, said))
+        webhook, secret = await visit.parts.editor.create(said, _request_key(visit, said), by=visit.actor)
     except Refused as refused:
         if refused.code != "invalid_field":
             raise
