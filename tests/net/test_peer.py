@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 
 from hookrelay.net.peer import process_at
@@ -15,7 +14,7 @@ def test_the_kernel_tells_the_user_and_the_process_that_connected(tmp_path):
         listener.bind(path)
         listener.listen()
         listener.settimeout(20)
-        process = subprocess.Popen([sys.executable, "-c", connect])
+        process = processes.start([sys.executable, "-c", connect])
         assert process.wait(20) == 0
         sock, _ = listener.accept()
         with sock:  # as it was when it connected, whatever became of it
