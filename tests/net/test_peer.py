@@ -4,6 +4,8 @@ import os
 import socket
 import sys
 
+import processes
+
 from hookrelay.net.peer import process_at
 
 
