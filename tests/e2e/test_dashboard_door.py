@@ -362,7 +362,7 @@ def test_bad_forms_are_refused_with_reason(house, signed_in):
     assert browser.post("/dashboard/new", {"url": "x" * 1_100_000}).status == 413
     assert browser.post("/dashboard/new", [("a", "1")] * 3000).status == 400
     assert browser.post("/dashboard/new", {"url": b"\xff\xfe"}).status in (400, 422)
-    reply = browser.post("/dashboard/new", {"url": "https://example.com/", "events": ["a b", "*.x"]})
+    reply = browser.post("/dashboard/new", {"url": "https://example.com/", "events": ["a b", "x*"]})
     assert (reply.status, b"need another look" in reply.body) == (422, True)
 
 

@@ -167,7 +167,7 @@ def test_a_program_sends_again_until_its_event_is_on_disk_once(name, running, fr
 @pytest.mark.parametrize("name", HERE)
 def test_a_program_does_not_send_again_what_is_refused(name, front, tmp_path):
     before = front()
-    done = run(name, tmp_path, type="no-type")
+    done = run(name, tmp_path, type="no,type")
     assert (done.returncode != 0, before.connections) == (True, 1)
     assert "invalid_event" in done.stdout + done.stderr
 
