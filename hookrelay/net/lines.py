@@ -39,12 +39,16 @@ class Splitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept = b""
+        self._kept = bytearray()
+        """The line that is not whole yet. Grown in place: small pieces of a long line do not copy it each time."""
         self._is_skipping = False
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
         """The lines that `chunk` completes, without their newlines; blank ones are left out."""
-        *whole, rest = (self._kept + chunk).split(b"\n") if self._kept else chunk.split(b"\n")
+        *whole, rest = chunk.split(b"\n")
+        if whole and self._kept:
+            whole[0] = bytes(self._kept) + whole[0]
+            self._kept.clear()
         lines: list[bytes | None] = []
         for line in whole:
             if self._is_skipping:
@@ -55,10 +59,12 @@ class Splitter:
             elif line and not line.isspace():
                 lines.append(line)
         if self._is_skipping:
-            rest = b""
-        elif len(rest) > self._limit:
-            self._is_skipping, rest = True, b""
-        self._kept = rest
+            return lines
+        if len(self._kept) + len(rest) > self._limit:
+            self._is_skipping = True
+            self._kept.clear()
+        else:
+            self._kept += rest
         return lines
 
     def end(self) -> list[bytes | None]:

@@ -285,13 +285,14 @@ class _Connection:
 
     async def _read_head(self) -> bytes | None:
         """A request's header block, or None where the client has no more requests."""
-        wire, limits = self._wire, self._server.limits
+        wire, limits, seen = self._wire, self._server.limits, 0
         while True:
             if wire.buffer:
                 self._is_head_request = wire.buffer.startswith(b"HEAD ")
-                head = take_head(wire.buffer, limits.header_bytes, limits.header_fields)
+                head = take_head(wire.buffer, limits.header_bytes, limits.header_fields, seen)
                 if head is not None:
                     return head
+                seen = len(wire.buffer)
                 if wire.buffer and self._phase is _Phase.WAITING:
                     self._enter(_Phase.READING, limits.header_s)
             if not await wire.fill():

@@ -111,7 +111,7 @@ class Query:
         window = self.window(kind)
         if window.after is None:
             return window.limit, None
-        if window.after.isdigit() and int(window.after) <= _SQL_MOST:
+        if window.after.isdigit() and len(window.after) < 20 and int(window.after) <= _SQL_MOST:
             return window.limit, int(window.after)
         self.wrong("cursor", "not a cursor of this list: use next_cursor of its last page")
         return window.limit, None
