@@ -61,6 +61,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
 # the value is stripped apart: a pattern with a value between two runs of blanks tries every way to share them (THREATS §3)
 _FIELD = re.compile(rb"(%b):(.*)" % _TOKEN)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)((?:[/?].*)?)", re.IGNORECASE)
 _SIZE = re.compile(rb"[0-9]{1,15}")
 
 
@@ -81,6 +82,12 @@ class Request(Struct, frozen=True, gc=False):
     """Whether it sends its body only when it is told to (`Expect: 100-continue`)."""
 
 
+    @property
+    def has_body(self) -> bool:
+        """Whether anything but the next request follows the header block."""
+        return self.is_chunked or self.size > 0
+
+
 class Refusal(Exception):
     """The request cannot be read: the answer says why, and the connection ends with it."""
 
@@ -88,6 +95,10 @@ class Refusal(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+
+NOSNIFF = b"x-content-type-options: nosniff\r\n"
+"""In every answer: no browser takes what a customer or receiver wrote for another type than is said (THREATS §3)."""
 
 
 def problem(code: str, detail: str, *, with_body: bool = True) -> bytes:
@@ -104,8 +115,8 @@ def problem(code: str, detail: str, *, with_body: bool = True) -> bytes:
         }
     )
     head = (
-        b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        % (status, REASONS[status], len(body))
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n"
+        % (status, REASONS[status], NOSNIFF, len(body))
     )
     return head + body if with_body else head
 
@@ -164,9 +175,35 @@ def read_head(head: bytes) -> Request:
             known[name] = value
     if version not in (b"1.1", b"1.0"):
         raise Refusal("version_not_supported", "the first line must be `METHOD /path HTTP/1.1`")
-    if not target.startswith(b"/") or b"#" in target:
-        raise Refusal("bad_request", "the request's target must be a path that begins with `/`, without a fragment")
+    if not target.startswith(b"/"):
+        target = _path_of_other_form(method, target, version, headers, known)
+    if b"#" in target:
+        raise Refusal("bad_request", "the request's target may not have a fragment: leave out what begins with `#`")
     return _framed(method, target, version, headers, known)
+
+
+def _path_of_other_form(
+    method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]], known: dict[bytes, bytes]
+) -> bytes:
+    """The path of a target in absolute form, whose host takes the place of the header's (RFC 9112 §3.2.2); or `*`."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        right = "the request's target must be a path that begins with `/`, a URL, or for OPTIONS `*`"
+        raise Refusal("bad_request", right)
+    host, path = match.groups()
+    if not host or host.startswith(b":") or not _HOST.fullmatch(host):
+        raise Refusal("bad_request", "the URL in the request's first line must have a host, and no user")
+    if b"host" in known:
+        at = next(at for at, (name, _) in enumerate(headers) if name == b"host")
+        headers[at] = (b"host", host)
+        known[b"host"] = host
+    elif version == b"1.0":
+        headers.append((b"host", host))
+    if not path and method == b"OPTIONS":
+        return b"*"  # as a proxy that sends it on would have it (RFC 9112 §3.2.4)
+    return path if path.startswith(b"/") else b"/" + path
 
 
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
