@@ -21,11 +21,9 @@ from hookrelay.net.lines import Splitter
 from hookrelay.rules import egress, egress_url, payload, rate, retry, timestamp, webhook, webhook_texts, wording
 from hookrelay.telemetry import logs
 from hookrelay.web import body, http, query
-from hookrelay.web.api import stream
+from hookrelay.web.api import stream, webhooks
 from hookrelay.web.auth import network_of
-from hookrelay.web.call import Call
 from hookrelay.web.dashboard import curl, door, entrance, text
-from hookrelay.web.problems import problem_of
 
 LONGER = 4
 MOST = 6.0
@@ -117,17 +115,37 @@ REQUESTS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("blanks around a value", read_request, lambda n: field(b" " * n + b"b" + b" " * n), 3000),
     ("nothing but blanks", read_request, lambda n: field(b" " * n), 3000),
     ("blanks and words in turns", read_request, lambda n: field(b"a " * n), 3000),
-    ("blanks before the colon", read_request, lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX" + b" " * n + b":\r\n\r\n", 3000),
+    (
+        "blanks before the colon",
+        read_request,
+        lambda n: b"GET / HTTP/1.1\r\nHost: a\r\nX" + b" " * n + b":\r\n\r\n",
+        3000,
+    ),
     ("a long name", read_request, lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * n + b"\r\n\r\n", 3000),
-    ("a long name with a colon", read_request, lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * n + b": y\r\n\r\n", 3000),
+    (
+        "a long name with a colon",
+        read_request,
+        lambda n: b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * n + b": y\r\n\r\n",
+        3000,
+    ),
     ("many fields", read_request, lambda n: field(b"a\r\nY: b" * n), 200),
     ("a long method", read_request, lambda n: b"G" * n + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 3000),
     ("a long target", read_request, lambda n: b"GET /" + b"a" * n + b" HTTP/1.1\r\nHost: a\r\n\r\n", 3000),
     ("a target of escapes", read_request, lambda n: b"GET /" + b"%61%ff" * n + b" HTTP/1.1\r\nHost: a\r\n\r\n", 1000),
     ("a target without an end", read_request, lambda n: b"GET /" + b"a" * n + b"\r\nHost: a\r\n\r\n", 3000),
     ("blanks in the first line", read_request, lambda n: b"GET /" + b" " * n + b"HTTP/1.1\r\nHost: a\r\n\r\n", 3000),
-    ("a long absolute target", read_request, lambda n: b"GET http://" + b"a." * n + b"/ HTTP/1.1\r\nHost: a\r\n\r\n", 3000),
-    ("an absolute target of signs", read_request, lambda n: b"GET http://" + b":@" * n + b" HTTP/1.1\r\nHost: a\r\n\r\n", 3000),
+    (
+        "a long absolute target",
+        read_request,
+        lambda n: b"GET http://" + b"a." * n + b"/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        3000,
+    ),
+    (
+        "an absolute target of signs",
+        read_request,
+        lambda n: b"GET http://" + b":@" * n + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        3000,
+    ),
     ("a long host", read_request, lambda n: b"GET / HTTP/1.1\r\nHost: " + b"a." * n + b":1x\r\n\r\n", 3000),
     ("a host of digits", read_request, lambda n: b"GET / HTTP/1.1\r\nHost: a:" + b"1" * n + b"x\r\n\r\n", 3000),
     ("a host in brackets", read_request, lambda n: b"GET / HTTP/1.1\r\nHost: [" + b":" * n + b"\r\n\r\n", 3000),
@@ -141,7 +159,7 @@ REQUESTS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("a body in one chunk", chunked, lambda n: b"%x\r\n%b\r\n0\r\n\r\n" % (n, b"x" * n), 500_000),
     ("a long chunk line", chunked, lambda n: b"1;" + b"x" * n, 5000),
     ("a long trailer", chunked, lambda n: b"0\r\n" + b"X: y\r\n" * n, 1000),
-]  # fmt: skip
+]
 
 
 # --- what a request's parts say -----------------------------------------------------------------------------------
@@ -190,7 +208,12 @@ PARTS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("a query of signs", refused(lambda t: asked(t).query()), lambda n: b"=%;" * n, 2000),
     ("a cookie of many", lambda v: door.cookie(asked(cookie=v)), lambda n: b"a=b; " * n, 1000),
     ("a cookie of blanks", lambda v: door.cookie(asked(cookie=v)), lambda n: b" " * n + b";" + b" " * n, 3000),
-    ("an Origin", refused(lambda v: door.check_origin(asked(origin=v, host=b"a"), None, is_change=True)), lambda n: b"http://" + b":80" * n, 2000),
+    (
+        "an Origin",
+        refused(lambda v: door.check_origin(asked(origin=v, host=b"a"), None, is_change=True)),
+        lambda n: b"http://" + b":80" * n,
+        2000,
+    ),
     ("a media type", lambda v: body.media_type(asked(content_type=v)), lambda n: b"a" * n + b" " * n + b";", 3000),
     ("where to go after signing in", entrance._onward, lambda n: "/dashboard/" + "../" * n, 3000),
     ("a number", ask_for("limit"), lambda n: "1" * n, 2000),
@@ -204,15 +227,14 @@ PARTS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("an id", lambda t: IDS.seq("evt", t), lambda n: "evt_" + "0" * n, 2000),
     ("an id of separators", lambda t: IDS.seq("evt", t), lambda n: "_" * n, 2000),
     ("an address", lambda t: network_of((t, 1)), lambda n: ":" * n, 2000),
-    ("tags of a version", lambda v: webhooks_tags(v), lambda n: 'W/"a" , ' * n, 1000),
-    ("types of a stream", refused(lambda t: [payload.is_event_type(each) for each in t.split(",")]), lambda n: "a.b," * n, 2000),
-]  # fmt: skip
-
-
-def webhooks_tags(value: str) -> object:
-    from hookrelay.web.api import webhooks
-
-    return webhooks._tags(value)
+    ("tags of a version", webhooks._tags, lambda n: 'W/"a" , ' * n, 1000),
+    (
+        "types of a stream",
+        refused(lambda t: [payload.is_event_type(each) for each in t.split(",")]),
+        lambda n: "a.b," * n,
+        2000,
+    ),
+]
 
 
 # --- bodies and lines ---------------------------------------------------------------------------------------------
@@ -223,7 +245,9 @@ def event(**fields: str) -> Callable[[int], bytes]:
 
     def make(n: int) -> bytes:
         said = {"type": '"a"', "data": "1", **fields}
-        return ("{" + ",".join(f'"{name}":{value}' for name, value in said.items()) + "}").replace("…", "x" * n).encode()
+        return (
+            ("{" + ",".join(f'"{name}":{value}' for name, value in said.items()) + "}").replace("…", "x" * n).encode()
+        )
 
     return make
 
@@ -269,7 +293,12 @@ BODIES: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("data of open brackets", parse, repeated(b'{"type":"a","data":', b"[{"), 20_000),
     ("data of blanks", parse, repeated(b'{"type":"a","data":', b" ", b"1}"), 50_000),
     ("data that ends in quotes", parse, repeated(b'{"type":"a","data":["', b'","', b'"]}'), 20_000),
-    ("data in which itself begins", parse, lambda n: b'{"type":"a","data":"' + b"x" * n + b'","tenant":"' + b"x" * n + b'"}', 20_000),
+    (
+        "data in which itself begins",
+        parse,
+        lambda n: b'{"type":"a","data":"' + b"x" * n + b'","tenant":"' + b"x" * n + b'"}',
+        20_000,
+    ),
     ("no JSON but blanks", parse, repeated(b"", b" "), 50_000),
     ("no UTF-8", parse, repeated(b'{"type":"', b"x", b'\xff"}'), 50_000),
     ("a body of digits", decode, repeated(b'{"a":', b"1", b"}"), 20_000),
@@ -280,8 +309,13 @@ BODIES: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("a body of depths", decode, lambda n: b'{"a":' + b"[" * n + b"]" * n + b"}", 20_000),
     ("a body of quotes", decode, repeated(b"[" * 100 + b'"', b'\\"'), 20_000),
     ("a body of open quotes", decode, repeated(b"[" * 100, b'"['), 20_000),
-    ("an event of lines as a stream tells it", lambda data: stream._message("event", data), repeated(b"", b"\r\n\v"), 5000),
-]  # fmt: skip
+    (
+        "an event of lines as a stream tells it",
+        lambda data: stream._message("event", data),
+        repeated(b"", b"\r\n\v"),
+        5000,
+    ),
+]
 
 
 # --- what customers write into a webhook --------------------------------------------------------------------------
@@ -322,7 +356,7 @@ WEBHOOKS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("an international label of one letter", judge_url, lambda n: "https://" + "ü" * n + ".example/", 480),
     ("international labels", judge_url, lambda n: "https://" + "ü." * n + "example/", 240),
     ("marks that combine", judge_url, lambda n: "https://a" + "\u0315\u0300" * n + ".example/", 240),
-    ("digits of two kinds", judge_url, lambda n: "https://" + "٠۰" * n + ".example/", 240),
+    ("digits of two kinds", judge_url, lambda n: "https://" + "\u0660\u06f0" * n + ".example/", 240),
     ("joiners", judge_url, lambda n: "https://" + "ب\u200c" * n + ".example/", 240),
     ("event types", lambda v: hook(events=v), lambda n: [f"a.b{each}" for each in range(n)], 200),
     ("event types that are wrong", lambda v: hook(events=v), lambda n: ["!"] * n, 200),
@@ -348,8 +382,13 @@ WEBHOOKS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("a time's text", timestamp.to_utc, lambda n: "2026-02-26T10:00:00." + "1" * n + "+", 2000),
     ("a secret's text", refused(webhook_texts.decode_secret), lambda n: "whsec_" + "=" * n, 20_000),
     ("what a mistake repeats", wording.shown, lambda n: "\x00\u202e" * n, 20_000),
-    ("a name that is like a known one", lambda t: wording.unknown(t[:64], ("description", "events")), lambda n: "descriptio" * n, 2000),
-]  # fmt: skip
+    (
+        "a name that is like a known one",
+        lambda t: wording.unknown(t[:64], ("description", "events")),
+        lambda n: "descriptio" * n,
+        2000,
+    ),
+]
 
 
 # --- what receivers answer, and how it is shown -------------------------------------------------------------------
@@ -389,7 +428,12 @@ ANSWERS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("fields of an answer", answer, repeated(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", b"\r\n"), 3000),
     ("a field of blanks", answer, repeated(b"HTTP/1.1 200 OK\r\nX: a", b" ", b"b\r\n\r\n"), 20_000),
     ("a long reason", answer, repeated(b"HTTP/1.1 200 ", b"x", b"\r\n\r\n"), 20_000),
-    ("a body in small chunks", answer, repeated(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), 3000),
+    (
+        "a body in small chunks",
+        answer,
+        repeated(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        3000,
+    ),
     ("answers before the answer", answer, repeated(b"", b"HTTP/1.1 103 x\r\n\r\n"), 3000),
     ("Retry-After of blanks", asks, wait_of(b"@1@"), 15_000),
     ("Retry-After of blanks and no end", asks, wait_of(b"a@\x80"), 15_000),
@@ -404,7 +448,7 @@ ANSWERS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("text that is cut at its front", lambda t: text.clip(t, len(t)), lambda n: "a" * n + "\x00" * n, 10_000),
     ("a line of the log", escaped, lambda n: "\u202e\x1b[0m" * n, 5000),
     ("a URL for a shell", lambda t: curl.commands(t, [t], "evt_", t, "file"), lambda n: "'" * n, 5000),
-]  # fmt: skip
+]
 
 
 # --- what stands in files -----------------------------------------------------------------------------------------
@@ -432,7 +476,7 @@ FILES: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("comments", read_toml, lambda n: "# a #\n" * n, 5000),
     ("dots", read_toml, lambda n: "a" + ".a" * n + " = 1", 5000),
     ("places of keys", place_in_toml, lambda n: "".join(f'b{each} = "c"\n' for each in range(n)), 3000),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -450,7 +494,5 @@ FILES: list[tuple[str, Run, Callable[[int], Any], int]] = [
         for row in rows
     ],
 )
-def test_four_times_the_length_takes_at_most_six_times_as_long(
-    run: Run, make: Callable[[int], Any], size: int
-) -> None:
+def test_four_times_the_length_takes_at_most_six_times_as_long(run: Run, make: Callable[[int], Any], size: int) -> None:
     assert growth(run, make, size) <= MOST

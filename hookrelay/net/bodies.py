@@ -39,7 +39,9 @@ class Bodies(Generic[Who]):
             most = max((each for each, _ in self._coming.values()), key=by_owner.__getitem__)
         else:
             return None
-        return max((each for each in self._coming if self._coming[each][0] == most), key=lambda each: self._coming[each][1])
+        return max(
+            (each for each in self._coming if self._coming[each][0] == most), key=lambda each: self._coming[each][1]
+        )
 
     def settle(self, who: Who) -> None:
         """The body is whole: it keeps its room until `release`."""

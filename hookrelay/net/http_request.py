@@ -59,7 +59,7 @@ OVERHEAD = 65536
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
-# the value is stripped apart: a pattern with a value between two runs of blanks tries every way to share them (THREATS §3)
+# blanks around the value are no matter of the pattern: it would try every way to share a long run (THREATS §3)
 _FIELD = re.compile(rb"(%b):(.*)" % _TOKEN)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)((?:[/?].*)?)", re.IGNORECASE)
 _SIZE = re.compile(rb"[0-9]{1,15}")
@@ -80,7 +80,6 @@ class Request(Struct, frozen=True, gc=False):
     """Whether the client may send another request on the same connection."""
     waits_for_go: bool = False
     """Whether it sends its body only when it is told to (`Expect: 100-continue`)."""
-
 
     @property
     def has_body(self) -> bool:

@@ -314,7 +314,9 @@ class _Connection:
             request = read_head(head)
             self._enter(_Phase.WORKING, math.inf)
             scope = scope_of(request, self._local, self._peer, stopping)
-            exchange = self._exchange = Exchange(wire, request, partial(self._read_body, request, scope["state"]), stopping)
+            exchange = self._exchange = Exchange(
+                wire, request, partial(self._read_body, request, scope["state"]), stopping
+            )
             has_gone_well = await self._call(exchange, scope)
             self._server.bodies.release(self)
             if stopping.is_set() or not (has_gone_well and exchange.can_follow()):

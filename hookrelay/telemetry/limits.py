@@ -26,7 +26,9 @@ class LimitsMet:
         now_s = trio.current_time()
         if now_s - at_s >= QUIET_S:
             self._told[limit] = now_s, self._counts[limit]
-            self._log().warning("limit_met", limit=limit, times=self._counts[limit] - count, detail=LIMITS.get(limit, ""))
+            self._log().warning(
+                "limit_met", limit=limit, times=self._counts[limit] - count, detail=LIMITS.get(limit, "")
+            )
 
 
 LIMITS = {

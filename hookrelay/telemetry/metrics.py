@@ -137,7 +137,10 @@ class Metrics:
                     "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
                 ),
                 _counter(
-                    "hookrelay_limits_met", "How often a bound on what callers may cost was met.", "limit", self.limits_met
+                    "hookrelay_limits_met",
+                    "How often a bound on what callers may cost was met.",
+                    "limit",
+                    self.limits_met,
                 ),
                 _counter("hookrelay_spans", "Spans of traces, by what became of them.", "result", self.spans),
                 CounterMetricFamily(

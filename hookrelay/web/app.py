@@ -2,8 +2,8 @@
 
 from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.wording import shown
-from hookrelay.web.api import deliveries, documents, events, keys, links, operation, store, stream, webhooks
 from hookrelay.web import http
+from hookrelay.web.api import deliveries, documents, events, keys, links, operation, store, stream, webhooks
 from hookrelay.web.auth import SERVER, Gate, is_dashboard
 from hookrelay.web.call import (
     ADMINISTRATORS,

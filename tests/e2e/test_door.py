@@ -121,7 +121,9 @@ def test_health_metrics_and_operators_are_answered_while_callers_hold_all_that_t
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             sock = stack.enter_context(contextlib.closing(shop.connect()))
-            sock.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n" + b"x" * 9000)
+            sock.sendall(
+                b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n" + b"x" * 9000
+            )
         for path in ("/-/healthy", "/-/ready", "/metrics"):
             assert house.stranger().get(path).status == 200
         assert house.admin.get("/v1/status").status == 200

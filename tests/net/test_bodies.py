@@ -32,7 +32,9 @@ def test_a_body_that_is_whole_is_not_taken_back_and_counts_for_its_owner():
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 9), st.integers(1, 400), st.sampled_from(["grow", "grow", "grow", "settle", "release"]))
+        st.tuples(
+            st.integers(0, 9), st.integers(1, 400), st.sampled_from(["grow", "grow", "grow", "settle", "release"])
+        )
     )
 )
 def test_there_is_never_more_than_all_nor_more_than_half_for_one_and_small_ones_are_let_in(steps):

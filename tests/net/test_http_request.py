@@ -182,10 +182,12 @@ def test_a_header_block_is_taken_the_same_in_any_pieces(cut: int, rest: bytes) -
 def test_a_bad_line_end_is_found_in_whatever_pieces_it_comes(cut: int) -> None:
     raw = b"GET / HTTP/1.1\r\nHost: a\r\nX: b\nY: c\r\n"
     buffer = bytearray(raw[:cut])
-    with pytest.raises(Refusal):
+    try:
         take_head(buffer, LIMIT, 100)
-        seen = len(buffer)
-        take_head(buffer + raw[cut:], LIMIT, 100, seen)
+    except Refusal:
+        return
+    with pytest.raises(Refusal):
+        take_head(buffer + raw[cut:], LIMIT, 100, len(buffer))
 
 
 def test_every_beginning_of_a_good_header_block_is_waited_with() -> None:
