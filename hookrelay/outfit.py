@@ -23,7 +23,7 @@ from hookrelay.telemetry import logs
 from hookrelay.upkeep import Limits
 
 DESCRIPTORS_KEPT = 1200
-"""For clients of the sockets (512 of events.sock, 256 of each address of two for the API), the store, look-ups, files."""
+"""For clients of the sockets (512 of events.sock, 256 of each of two addresses of the API), the store, and files."""
 
 
 def load_whole(path: Path | None, environ: Mapping[str, str]) -> Loaded:

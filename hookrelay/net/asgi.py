@@ -8,7 +8,7 @@ import math
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
 from typing import Any
 
@@ -32,6 +32,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
+ReadBody = Callable[[Request, Mapping[str, Any]], Awaitable[bytes]]
+"""Reads the body that follows a request's header, given its scope's `state`."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -164,6 +166,7 @@ class Exchange:
         "_over",
         "_read_body",
         "_request",
+        "_state",
         "_stopping",
         "_watch",
         "_wire",
@@ -172,11 +175,12 @@ class Exchange:
     )
 
     def __init__(
-        self, wire: Wire, request: Request, read_body: Callable[[], Awaitable[bytes]], stopping: trio.Event
+        self, wire: Wire, request: Request, read_body: ReadBody, state: Mapping[str, Any], stopping: trio.Event
     ) -> None:
         self._wire = wire
         self._request = request
         self._read_body = read_body
+        self._state = state
         self._stopping = stopping
         self._is_chunked = False
         self._left: int | None = None
@@ -208,7 +212,7 @@ class Exchange:
         """
         if not self._is_body_taken:
             self._is_body_taken = True
-            body = await self._read_body() if self._request.has_body else b""
+            body = await self._read_body(self._request, self._state) if self._request.has_body else b""
             return {"type": "http.request", "body": body, "more_body": False}
         wire = self._wire
         while not (self.is_complete or wire.is_ended):

@@ -8,7 +8,6 @@ import math
 import socket
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import trio
@@ -314,9 +313,7 @@ class _Connection:
             request = read_head(head)
             self._enter(_Phase.WORKING, math.inf)
             scope = scope_of(request, self._local, self._peer, stopping)
-            exchange = self._exchange = Exchange(
-                wire, request, partial(self._read_body, request, scope["state"]), stopping
-            )
+            exchange = self._exchange = Exchange(wire, request, self._read_body, scope["state"], stopping)
             has_gone_well = await self._call(exchange, scope)
             self._server.bodies.release(self)
             if stopping.is_set() or not (has_gone_well and exchange.can_follow()):

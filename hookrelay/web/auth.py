@@ -78,13 +78,12 @@ class Gate:
         if scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
-        refusal = calls.refusal(owner)
+        refusal = calls.begin(owner)
         if refusal is not None:
             self._limit_met("http_calls")
             await Problem(*refusal, headers={"retry-after": "1"})(scope, receive, send)
             return
         scope["state"][OWNER] = owner
-        calls.begin(owner)
         try:
             await self._app(scope, receive, send)
         finally:
