@@ -247,6 +247,22 @@ async def test_each_listener_has_connections_of_its_own(autojump_clock: object, 
         await read_until(newcomer, b"ok")
 
 
+async def test_a_newcomer_takes_no_place_from_another_listener(autojump_clock: object, tmp_path: Path) -> None:
+    async with (
+        serving(echo, tmp_path, connections=2) as house,
+        await house.connect() as operator,
+        AsyncExitStack() as rest,
+    ):
+        over_tcp = []
+        for _ in range(3):
+            await trio.sleep(1)
+            over_tcp.append(await rest.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port)))
+        assert await read_all(over_tcp[0]) == b""
+        for stream in (operator, *over_tcp[1:]):  # who has been idle longest of all is here still
+            await stream.send_all(get())
+            await read_until(stream, b"GET / ")
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 NOT_CALLED: list[Scope] = []
