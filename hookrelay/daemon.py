@@ -35,6 +35,7 @@ from hookrelay.store.files import StoreUnusable
 from hookrelay.store.seal import CannotOpen, Seal
 from hookrelay.tally import Tally
 from hookrelay.telemetry import logs
+from hookrelay.telemetry.limits import LimitsMet
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.upkeep import Upkeep, watch_clock
 from hookrelay.vitals import Vitals
@@ -73,6 +74,7 @@ class Daemon:
         self._log = log
         self._manager = manager
         self._metrics = Metrics()
+        self._limit_met = LimitsMet(self._metrics.limits_met, lambda: self._log)
         self._stopping = trio.Event()
         self._is_ready = False
         self._store: Store
@@ -235,6 +237,7 @@ class Daemon:
                 stopping=self._stopping,
                 limits=lambda: lines.Limits(line=self._ingest.limits.max_size),
                 on_trouble=lambda: self._count_fault("accept"),
+                on_limit=self._limit_met,
             )
         )
         listeners = list(handed_in.api)
@@ -258,6 +261,7 @@ class Daemon:
                 stopping=self._stopping,
                 on_error=self._app_failed,
                 on_trouble=lambda: self._count_fault("accept"),
+                on_limit=self._limit_met,
             )
         )
 
@@ -287,6 +291,7 @@ class Daemon:
             waiting=self._vitals.waiting,
             backlog=self._dispatcher.backlog,
             tracer=None if self._tracing is None else self._tracing.tracer,
+            limit_met=self._limit_met,
         )
 
     # --- what parts ask of the whole --------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from hookrelay.rules.schema import compile_schema
 from hookrelay.telemetry import logs
 from hookrelay.upkeep import Limits
 
-DESCRIPTORS_KEPT = 600
-"""For clients of the sockets (256 each of two doors), the store, look-ups and files."""
+DESCRIPTORS_KEPT = 1200
+"""For clients of the sockets (512 of events.sock, 256 of each of two addresses of the API), the store, and files."""
 
 
 def load_whole(path: Path | None, environ: Mapping[str, str]) -> Loaded:
@@ -81,7 +81,7 @@ def connections(config: Config, log: logs.Logger) -> int:
     """The budget of connections: what was asked for, as far as this process may have so many descriptors."""
     asked = config.delivery.max_connections
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(1, limit - DESCRIPTORS_KEPT)
+    most = max(limit - DESCRIPTORS_KEPT, limit * 2 // 5, 1)
     if asked > most:
         log.warning(
             "connections_limited",

@@ -5,19 +5,24 @@ All of it obeys what every delivery obeys; none of it counts towards disabling a
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hookrelay.audit import DAEMON, Action, Actor, Entry, Steps, Trail, moment
 from hookrelay.deliver import Deliverer, Outside
 from hookrelay.dispatch import Dispatcher
-from hookrelay.model import Event, Refused, Webhook
+from hookrelay.model import Event, Outcome, Refused, Webhook
 from hookrelay.registry import Registry
 from hookrelay.store import history, redeliver
 from hookrelay.store.db import Store
 from hookrelay.store.trouble import refusal
 from hookrelay.units import format_time
+
+if TYPE_CHECKING:
+    from hookrelay.net.post import Poster
+    from hookrelay.net.proxy import ProxyPoster
 
 STEP = 500
 """Deliveries that one transaction changes: so many delay nobody's commit."""
@@ -25,6 +30,10 @@ LOOKED_AT = 2000
 """Deliveries that one look at the history takes in."""
 WITHIN_S = 5.0
 """How long a test waits for the webhook's limits to leave room for it."""
+
+
+RECORD_S = 1.0
+"""How long the record of a test may take that was given up."""
 
 
 class Replay(Struct, frozen=True, kw_only=True):
@@ -67,23 +76,17 @@ class Redeliverer:
             now_ms = self._now_ms()
             id = self._store.ids.make("evt", now_ms, event_seq)
             event = Event(event_seq, now_ms, id, type, webhook.tenant, format_time(now_ms), data, test=True)
-            await self._trail.change(
-                Entry(
-                    action="webhook.tested",
-                    by=by,
-                    tenant=webhook.tenant,
-                    object=webhook.id,
-                    details={"event": id, "type": type},
-                ),
-                redeliver.insert_test,
-                event,
+            entry = Entry(
+                action="webhook.tested",
+                by=by,
+                tenant=webhook.tenant,
+                object=webhook.id,
+                details={"event": id, "type": type},
             )
+            with trio.CancelScope(shield=True):  # the store answers, or says that it cannot
+                await self._trail.change(entry, redeliver.insert_test, event)
             outside.feed.tell_event()
-            deliverer = Deliverer(webhook, outside)
-            with trio.CancelScope(deadline=trio.current_time() + webhook.timeout_s) as scope:
-                outcome = await deliverer.attempt(event, 1, poster, scope)
-            if scope.cancelled_caught:
-                outcome = poster.timed_out()
+            outcome = await self._attempt(webhook, event, seq, poster)
         await self._store.change(redeliver.insert_tested, event, webhook.seq, seq, outcome)
         if outside.tracer is not None:
             state = "succeeded" if outcome.error is None else "failed"
@@ -93,6 +96,26 @@ class Redeliverer:
         )
         outside.feed.tell_delivery(webhook.seq, seq)
         return seq
+
+    async def _attempt(self, webhook: Webhook, event: Event, seq: int, poster: "Poster | ProxyPoster") -> Outcome:
+        """The test's one attempt. Where it is given up, that is on its way into the history by then."""
+        outcome: Outcome | None = None
+        scope = trio.CancelScope(deadline=trio.current_time() + webhook.timeout_s)
+        try:
+            with scope:
+                outcome = await Deliverer(webhook, self._outside()).attempt(event, 1, poster, scope)
+            return poster.timed_out() if outcome is None else outcome
+        finally:
+            if outcome is None and not scope.cancelled_caught:
+                await self._note_cut(event, webhook.seq, seq, poster.cut_short())
+
+    async def _note_cut(self, event: Event, webhook: int, seq: int, outcome: Outcome) -> None:
+        if outcome.error == "interrupted":
+            detail = "whoever asked for the test hung up, or the daemon stopped, before the answer came"
+            outcome = structs.replace(outcome, detail=detail)
+        with trio.move_on_after(RECORD_S, shield=True):
+            await self._store.change(redeliver.insert_tested, event, webhook, seq, outcome)
+        self._outside().feed.tell_delivery(webhook, seq)
 
     async def retry(self, delivery: history.DeliveryRow, *, by: Actor = DAEMON) -> None:
         """Have one more attempt made now. Refused("conflict") where there can be none."""

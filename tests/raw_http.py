@@ -1,7 +1,7 @@
 """Raw bytes to a real server and back: what the tests of the HTTP server share."""
 
 import json
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,14 @@ class House:
 
 
 @asynccontextmanager
-async def serving(app: App, tmp_path: Path, door: str = "unix", **limits: float) -> AsyncIterator[House]:
+async def serving(
+    app: App,
+    tmp_path: Path,
+    door: str = "unix",
+    *,
+    on_limit: Callable[[str], None] = lambda limit: None,
+    **limits: float,
+) -> AsyncIterator[House]:
     house = House(tmp_path / "api.sock", door)
 
     async def run(task_status: trio.TaskStatus[None]) -> None:
@@ -56,6 +63,7 @@ async def serving(app: App, tmp_path: Path, door: str = "unix", **limits: float)
                 limits=Limits(**limits),  # type: ignore[arg-type]  # whole numbers where the field has them
                 on_error=house.errors.append,
                 on_trouble=lambda: house.troubles.append(None),
+                on_limit=on_limit,
                 task_status=task_status,
             )
         house.stopped.set()

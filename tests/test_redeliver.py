@@ -100,6 +100,28 @@ async def test_a_test_that_hangs_ends_with_the_webhook_s_timeout(autojump_clock)
         assert (await row_of(made, seq)).error_code == "timeout"
 
 
+async def test_a_test_that_is_given_up_while_it_waits_leaves_nothing_and_in_flight_an_interrupted_attempt(
+    autojump_clock,
+):
+    receiver = Receiver()
+    receiver.answers(HANG, HANG)
+    async with house(receiver) as made:
+        hook = await made.make(max_in_flight=1, timeout="60s")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.redeliverer.test, hook, "a.b", b"1")
+            await trio.sleep(1)
+            with trio.move_on_after(1):
+                await made.redeliverer.test(hook, "a.b", b"2")
+            assert len(receiver.requests) == 1
+            nursery.cancel_scope.cancel()
+        last = made.store.last_delivery
+        row = await row_of(made, last)
+        assert (row.state, row.attempt_count, row.error_code) == ("failed", 1, "interrupted")
+        assert await attempts_of(made, last) == [(1, "interrupted")]
+        receiver.answers(200)
+        await made.redeliverer.test(hook, "a.b", b"3")  # its place is free again
+
+
 async def test_a_test_waits_for_the_rate_limit_and_counts_towards_it(autojump_clock):
     receiver = Receiver()
     async with house(receiver) as made:

@@ -1,20 +1,20 @@
 """One request and its answer as ASGI 3 sees them, over a client's socket.
 
-The request's body is whole before the application is called; the answer is written as the application gives it.
-Which connections there are, and when one must end, is `serve`'s matter.
+The request's body is read when the application asks for it, and given to it as a whole; the answer is written as the
+application gives it. Which connections there are, and when one must end, is `serve`'s matter.
 """
 
 import math
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
 from typing import Any
 
 import trio
 
-from hookrelay.net.http_request import REASONS, Request, path_of
+from hookrelay.net.http_request import NOSNIFF, REASONS, Request, path_of
 from hookrelay.net.peer import Process
 
 READ = 16384
@@ -22,10 +22,19 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _PIECE = 65536
 
+BODY_MOST = "body_most"
+"""In a scope's `state`: bytes that the application takes of this request's body. To be set before it asks for it."""
+OWNER = "owner"
+"""There, too: whose request this is, among whom the room for bodies is shared. Each connection's own where not set."""
+SKIPPED_MOST = 65536
+"""Bytes of a body that nobody wanted which are read all the same, so that the connection can be kept."""
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
+ReadBody = Callable[[Request, Mapping[str, Any]], Awaitable[bytes]]
+"""Reads the body that follows a request's header, given its scope's `state`."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -150,14 +159,15 @@ class Exchange:
     """One request of an application: its scope, what it receives, what it sends."""
 
     __slots__ = (
-        "_body",
         "_head",
         "_is_body_taken",
         "_is_chunked",
         "_keeps_alive",
         "_left",
         "_over",
+        "_read_body",
         "_request",
+        "_state",
         "_stopping",
         "_watch",
         "_wire",
@@ -165,10 +175,13 @@ class Exchange:
         "is_complete",
     )
 
-    def __init__(self, wire: Wire, request: Request, body: bytes, stopping: trio.Event) -> None:
+    def __init__(
+        self, wire: Wire, request: Request, read_body: ReadBody, state: Mapping[str, Any], stopping: trio.Event
+    ) -> None:
         self._wire = wire
         self._request = request
-        self._body = body
+        self._read_body = read_body
+        self._state = state
         self._stopping = stopping
         self._is_chunked = False
         self._left: int | None = None
@@ -187,14 +200,21 @@ class Exchange:
         """Whether another request may come on the same connection."""
         return self.is_complete and self._keeps_alive
 
+    @property
+    def has_unread_body(self) -> bool:
+        """Whether there is a body that the application did not ask for."""
+        return not self._is_body_taken and self._request.has_body
+
     async def receive(self) -> Message:
         """ASGI's `receive`: the whole body, then nothing until the client is gone or has its answer.
 
-        A client that has ended its own side counts as gone; only who asks is told.
+        A client that has ended its own side counts as gone; only who asks is told. Raises Refusal where the body cannot
+        be taken, which is to pass through the application: the server answers.
         """
         if not self._is_body_taken:
             self._is_body_taken = True
-            return {"type": "http.request", "body": self._body, "more_body": False}
+            body = await self._read_body(self._request, self._state) if self._request.has_body else b""
+            return {"type": "http.request", "body": body, "more_body": False}
         wire = self._wire
         while not (self.is_complete or wire.is_ended):
             has_room = len(wire.buffer) < READ
@@ -228,7 +248,7 @@ class Exchange:
         if self.is_begun or self._head is not None:
             raise RuntimeError("an answer has one start")
         size: int | None = None
-        text = b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b""))
+        text = b"HTTP/1.1 %d %b\r\n%b" % (status, REASONS.get(status, b""), NOSNIFF)
         has_date = False
         for name, value in given:
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
@@ -247,13 +267,18 @@ class Exchange:
             self._is_chunked = self._request.version == b"1.1"
             if self._is_chunked:
                 text += b"Transfer-Encoding: chunked\r\n"
-        if self._stopping.is_set() or not self._keeps_alive:
+        if self._stopping.is_set() or not self._keeps_alive or (self.has_unread_body and not self._can_skip_body()):
             self._keeps_alive = False
             text += b"connection: close\r\n"
         self._head = text + b"\r\n"
         # who waits for the first event of a stream wants to know that it has begun
         if self._is_chunked:
             await self._write(b"")
+
+    def _can_skip_body(self) -> bool:
+        """Whether what nobody has asked for may be read and dropped; else the connection ends with the answer."""
+        request = self._request
+        return not (request.is_chunked or request.waits_for_go) and request.size <= SKIPPED_MOST
 
     async def _continue(self, body: bytes | memoryview, more: bool) -> None:
         if (not self.is_begun and self._head is None) or self.is_complete:

@@ -59,7 +59,9 @@ OVERHEAD = 65536
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
-_FIELD = re.compile(rb"(%b):[ \t]*(.*?)[ \t]*" % _TOKEN)
+# blanks around the value are no matter of the pattern: it would try every way to share a long run (THREATS §3)
+_FIELD = re.compile(rb"(%b):(.*)" % _TOKEN)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)((?:[/?].*)?)", re.IGNORECASE)
 _SIZE = re.compile(rb"[0-9]{1,15}")
 
 
@@ -79,6 +81,11 @@ class Request(Struct, frozen=True, gc=False):
     waits_for_go: bool = False
     """Whether it sends its body only when it is told to (`Expect: 100-continue`)."""
 
+    @property
+    def has_body(self) -> bool:
+        """Whether anything but the next request follows the header block."""
+        return self.is_chunked or self.size > 0
+
 
 class Refusal(Exception):
     """The request cannot be read: the answer says why, and the connection ends with it."""
@@ -87,6 +94,10 @@ class Refusal(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+
+NOSNIFF = b"x-content-type-options: nosniff\r\n"
+"""In every answer: no browser takes what a customer or receiver wrote for another type than is said (THREATS §3)."""
 
 
 def problem(code: str, detail: str, *, with_body: bool = True) -> bytes:
@@ -103,26 +114,28 @@ def problem(code: str, detail: str, *, with_body: bool = True) -> bytes:
         }
     )
     head = (
-        b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-        % (status, REASONS[status], len(body))
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n"
+        % (status, REASONS[status], NOSNIFF, len(body))
     )
     return head + body if with_body else head
 
 
-def take_head(buffer: bytearray, limit: int, max_fields: int) -> bytes | None:
+def take_head(buffer: bytearray, limit: int, max_fields: int, seen: int = 0) -> bytes | None:
     """Take a whole header block off the front of `buffer`; None while it is not whole. Refusal where it cannot be.
 
-    What can never become a header block is refused at once, not when its time is up.
+    What can never become a header block is refused at once, not when its time is up. The first `seen` bytes were looked
+    at before and held no end: a client that sends byte by byte has none of them looked at twice.
     """
     if buffer.startswith(b"\r\n"):
         del buffer[:2]  # an empty line before a request is to be ignored (RFC 9112 §2.2)
-    end = buffer.find(b"\r\n\r\n") + 4
+        seen = max(seen - 2, 0)
+    end = buffer.find(b"\r\n\r\n", max(seen - 3, 0)) + 4
     if end > limit or (end < 4 and len(buffer) >= limit):
         raise Refusal("headers_too_large", f"the header block may have {limit} bytes, blank line included")
     if end < 4:
         if buffer and buffer[0] <= 32 and buffer != b"\r":
             raise Refusal("bad_request", "this is not HTTP: speak plain HTTP/1.1 here, without TLS")
-        if buffer.count(b"\n") != buffer.count(b"\r\n"):
+        if buffer.count(b"\n", seen) != buffer.count(b"\r\n", max(seen - 1, 0)):
             raise Refusal("bad_request", "a line must end with CR LF")
         return None
     head = bytes(buffer[:end])
@@ -153,8 +166,7 @@ def read_head(head: bytes) -> Request:
         if match is None:
             right = "every header line must be `Name: value`, without a space before the colon"
             raise Refusal("bad_request", right)
-        name, value = match.groups()
-        name = name.lower()
+        name, value = match[1].lower(), match[2].strip(b" \t")
         headers.append((name, value))
         if name in _FRAMING:
             if name in known:
@@ -162,9 +174,35 @@ def read_head(head: bytes) -> Request:
             known[name] = value
     if version not in (b"1.1", b"1.0"):
         raise Refusal("version_not_supported", "the first line must be `METHOD /path HTTP/1.1`")
-    if not target.startswith(b"/") or b"#" in target:
-        raise Refusal("bad_request", "the request's target must be a path that begins with `/`, without a fragment")
+    if not target.startswith(b"/"):
+        target = _path_of_other_form(method, target, version, headers, known)
+    if b"#" in target:
+        raise Refusal("bad_request", "the request's target may not have a fragment: leave out what begins with `#`")
     return _framed(method, target, version, headers, known)
+
+
+def _path_of_other_form(
+    method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]], known: dict[bytes, bytes]
+) -> bytes:
+    """The path of a target in absolute form, whose host takes the place of the header's (RFC 9112 §3.2.2); or `*`."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        right = "the request's target must be a path that begins with `/`, a URL, or for OPTIONS `*`"
+        raise Refusal("bad_request", right)
+    host, path = match.groups()
+    if not host or host.startswith(b":") or not _HOST.fullmatch(host):
+        raise Refusal("bad_request", "the URL in the request's first line must have a host, and no user")
+    if b"host" in known:
+        at = next(at for at, (name, _) in enumerate(headers) if name == b"host")
+        headers[at] = (b"host", host)
+        known[b"host"] = host
+    elif version == b"1.0":
+        headers.append((b"host", host))
+    if not path and method == b"OPTIONS":
+        return b"*"  # as a proxy that sends it on would have it (RFC 9112 §3.2.4)
+    return path if path.startswith(b"/") else b"/" + path
 
 
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})

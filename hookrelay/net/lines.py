@@ -4,6 +4,7 @@ A client may send without waiting for answers; they come in the order of the lin
 unanswered or unread: nothing is dropped, the client's own send blocks.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,6 +16,8 @@ from hookrelay.net.listen import Listener
 READ = 65536
 RETRY_S = 0.1
 """How long trouble of this host gets to pass before the next client is taken."""
+FRESH_S = 0.5
+"""So long a client that has just come, or has just had its answers, does not make room for another."""
 
 Submit = Callable[[Sequence[bytes | None], Callable[[bytes], None]], None]
 """`submit(lines, answered)`: take the lines (None stands for one that was too long) and call `answered` once, with all
@@ -32,6 +35,7 @@ class Limits(Struct, frozen=True):
     send_s: float = 60.0
     """How long a client may leave its answers unread before it is given up."""
     connections: int = 512
+    """A newcomer beyond that takes the place of the client that has been idle longest."""
 
 
 class Splitter:
@@ -39,12 +43,16 @@ class Splitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept = b""
+        self._kept = bytearray()
+        """The line that is not whole yet. Grown in place: small pieces of a long line do not copy it each time."""
         self._is_skipping = False
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
         """The lines that `chunk` completes, without their newlines; blank ones are left out."""
-        *whole, rest = (self._kept + chunk).split(b"\n") if self._kept else chunk.split(b"\n")
+        *whole, rest = chunk.split(b"\n")
+        if whole and self._kept:
+            whole[0] = bytes(self._kept) + whole[0]
+            self._kept.clear()
         lines: list[bytes | None] = []
         for line in whole:
             if self._is_skipping:
@@ -55,10 +63,12 @@ class Splitter:
             elif line and not line.isspace():
                 lines.append(line)
         if self._is_skipping:
-            rest = b""
-        elif len(rest) > self._limit:
-            self._is_skipping, rest = True, b""
-        self._kept = rest
+            return lines
+        if len(self._kept) + len(rest) > self._limit:
+            self._is_skipping = True
+            self._kept.clear()
+        else:
+            self._kept += rest
         return lines
 
     def end(self) -> list[bytes | None]:
@@ -89,6 +99,13 @@ class _Conversation:
         self._lines = 0
         self._moved = trio.Event()
         self._is_over = False
+        self._is_listening = True
+        self._since_s = trio.current_time()
+        self.life = trio.CancelScope()
+
+    def idle_since(self) -> float:
+        """Since when nothing has come from it while nothing is owed to it; infinity where that is not so."""
+        return self._since_s if self._is_listening and not self._slots else math.inf
 
     async def hear(self, room: Callable[[], Awaitable[None]]) -> None:
         """Read and submit until the client closes its side."""
@@ -98,7 +115,11 @@ class _Conversation:
                 while self._cost > self._limits.unanswered or self._lines > self._limits.unanswered_lines:
                     await self._moved.wait()
                 await room()
+                self._is_listening = True
                 chunk = await self._stream.receive_some(READ)
+                self._is_listening, self._since_s = False, trio.current_time()
+                if self.life.cancel_called:
+                    return  # its place is another's: what nobody can answer any more is not taken
                 lines = splitter.feed(chunk) if chunk else splitter.end()
                 if lines:
                     self._take(lines, len(chunk))
@@ -131,6 +152,7 @@ class _Conversation:
                 self._lines -= slot.lines
             with trio.fail_after(self._limits.send_s):
                 await self._stream.send_all(b"".join(parts))
+            self._since_s = trio.current_time()
             self._notify()
 
     def _take(self, lines: Sequence[bytes | None], cost: int) -> None:
@@ -159,40 +181,52 @@ async def serve(
     stopping: trio.Event,
     limits: Callable[[], Limits] = Limits,
     on_trouble: Callable[[], None] = lambda: None,
+    on_limit: Callable[[str], None] = lambda limit: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until `stopping`; then read no more, answer what was taken, and return.
 
     `room` is awaited before every read: the daemon's own back-pressure over all clients. `on_trouble` is told of the
-    first of a row of failures to accept. Owns `listener`.
+    first of a row of failures to accept, `on_limit` of a newcomer for whom another had to go (`events_clients`). Owns
+    `listener`.
     """
-    count = 0
+    conversations = set[_Conversation]()
+    freed = trio.Event()
 
-    async def converse(stream: trio.SocketStream) -> None:
-        nonlocal count
-        count += 1
+    async def converse(stream: trio.SocketStream, conversation: _Conversation) -> None:
         try:
-            async with stream:
-                await _converse(stream, submit, room, stopping, limits())
+            with conversation.life:
+                async with stream:
+                    await _converse(conversation, room, stopping)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, MemoryError):
             pass  # the client is gone, reads nothing, or costs too much: what it handed in is stored all the same
         finally:
-            count -= 1
-            if count < limits().connections:
-                freed.set()
+            conversations.discard(conversation)
+            freed.set()
 
-    freed = trio.Event()
+    async def make_room() -> None:
+        nonlocal freed
+        if len(conversations) < limits().connections:
+            return
+        on_limit("events_clients")
+        while len(conversations) >= limits().connections:
+            idlest = min(conversations, key=_Conversation.idle_since)
+            if trio.current_time() - idlest.idle_since() >= FRESH_S:
+                conversations.discard(idlest)
+                idlest.life.cancel()
+                return
+            # answers are owed to all, or they have just come
+            freed = trio.Event()
+            with trio.move_on_after(RETRY_S):
+                await freed.wait()
+
     try:
         async with trio.open_nursery() as clients:
             async with trio.open_nursery() as accepting:
 
                 async def accept() -> None:
-                    nonlocal freed
                     is_in_trouble = False
                     while True:
-                        while count >= limits().connections:
-                            freed = trio.Event()
-                            await freed.wait()
                         try:
                             stream = await listener.accept()
                         except (OSError, MemoryError):
@@ -202,7 +236,14 @@ async def serve(
                             await trio.sleep(RETRY_S)  # no descriptors just now: the client waits in the kernel's queue
                             continue
                         is_in_trouble = False
-                        clients.start_soon(converse, stream)
+                        try:
+                            await make_room()
+                        except BaseException:
+                            await trio.aclose_forcefully(stream)
+                            raise
+                        conversation = _Conversation(stream, submit, limits())
+                        conversations.add(conversation)
+                        clients.start_soon(converse, stream, conversation)
 
                 accepting.start_soon(accept)
                 task_status.started()
@@ -213,14 +254,7 @@ async def serve(
         listener.close()
 
 
-async def _converse(
-    stream: trio.SocketStream,
-    submit: Submit,
-    room: Callable[[], Awaitable[None]],
-    stopping: trio.Event,
-    limits: Limits,
-) -> None:
-    conversation = _Conversation(stream, submit, limits)
+async def _converse(conversation: _Conversation, room: Callable[[], Awaitable[None]], stopping: trio.Event) -> None:
     async with trio.open_nursery() as nursery:
 
         async def hear() -> None:

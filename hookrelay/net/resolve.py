@@ -313,7 +313,7 @@ class _Question:
             await sock.connect(self._server)
             stream = trio.SocketStream(sock)
             await stream.send_all(len(wire).to_bytes(2, "big") + wire)
-            data, size = b"", 2
+            data, size = bytearray(), 2
             while len(data) < size:
                 more = await sock.recv(size - len(data))
                 if not more:
@@ -325,7 +325,7 @@ class _Question:
                     if size > ANSWER_LIMIT:
                         self._fail(f"the name server's answer has {size} bytes: up to {ANSWER_LIMIT} are taken")
                         return None
-        return self._parsed(data[2:], query)
+        return self._parsed(bytes(data[2:]), query)
 
     def _parsed(self, data: bytes, query: "dns.message.QueryMessage") -> "dns.message.QueryMessage | None":
         """The answer to `query` that `data` is. None where it is none: then the true one may still come."""

@@ -19,9 +19,14 @@ from prometheus_client.registry import Collector
 from hookrelay import __version__
 from hookrelay.model import AttemptError
 from hookrelay.telemetry import process
+from hookrelay.telemetry.limits import LIMITS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+SCRAPERS_MOST = 16
+"""Who may wait for the metrics of all who ask at once: nobody needs a key for them."""
 
 
 class Histogram:
@@ -82,6 +87,7 @@ class Metrics:
         self.deliveries: Counter[str] = Counter({"succeeded": 0, "failed": 0, "cancelled": 0})
         self.attempts: Counter[str] = Counter({"success": 0})
         self.local_faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
+        self.limits_met: Counter[str] = Counter(dict.fromkeys(LIMITS, 0))
         self.spans: Counter[str] = Counter({"exported": 0, "dropped": 0})
         self.webhook_attempts: Counter[tuple[str, str]] = Counter()
         self.attempt_seconds = Histogram(SECONDS)
@@ -95,6 +101,19 @@ class Metrics:
         self.build: Mapping[str, str] = {}
         self.read: Callable[[], Awaitable[Reading]] = _read_nothing
         """Asks the owners of what is not counted here."""
+        self._rendering = trio.CapacityLimiter(1)
+        self._thread = trio.CapacityLimiter(1)
+
+    async def text(self) -> bytes | None:
+        """The text exposition of this moment; None where too many wait for theirs.
+
+        One at a time, and in a thread that nobody else can hold up: many milliseconds with many webhooks.
+        """
+        if self._rendering.statistics().tasks_waiting >= SCRAPERS_MOST:
+            return None
+        async with self._rendering:
+            snapshot = await self.snapshot()
+            return await trio.to_thread.run_sync(snapshot.render, limiter=self._thread)
 
     async def snapshot(self) -> "Snapshot":
         """All numbers of this moment. Forgets webhooks that are gone."""
@@ -116,6 +135,12 @@ class Metrics:
                 ),
                 _counter(
                     "hookrelay_local_faults", "Faults of this host, charged to no webhook.", "kind", self.local_faults
+                ),
+                _counter(
+                    "hookrelay_limits_met",
+                    "How often a bound on what callers may cost was met.",
+                    "limit",
+                    self.limits_met,
                 ),
                 _counter("hookrelay_spans", "Spans of traces, by what became of them.", "result", self.spans),
                 CounterMetricFamily(

@@ -2,8 +2,9 @@
 
 from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.wording import shown
+from hookrelay.web import http
 from hookrelay.web.api import audit, deliveries, documents, events, keys, links, operation, store, stream, webhooks
-from hookrelay.web.auth import Gate, is_dashboard
+from hookrelay.web.auth import SERVER, Gate, is_dashboard
 from hookrelay.web.call import (
     ADMINISTRATORS,
     ANYONE,
@@ -55,11 +56,18 @@ ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
     "/docs/style.css": {"GET": (documents.style, OPEN)},
 }
 """Each path's methods: what answers, and for which roles; None for everybody, with or without a key."""
+METHODS = ", ".join(sorted({method for methods in ROUTES.values() for method in methods} | {"HEAD", "OPTIONS"}))
+"""What `OPTIONS *` tells: those that there are anywhere (RFC 9110 §9.3.7)."""
 
 
 def build(parts: Parts, dashboard: App) -> App:
     """The application over these parts, as an ASGI callable; what is below `/dashboard` is another."""
-    return Gate(Router(parts, dashboard), hosts=lambda: parts.config().api.hosts, keyring=parts.keyring)
+    return Gate(
+        Router(parts, dashboard),
+        hosts=lambda: parts.config().api.hosts,
+        keyring=parts.keyring,
+        limit_met=parts.limit_met,
+    )
 
 
 class Router:
@@ -72,6 +80,9 @@ class Router:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have it answered, or answer 404 or 405."""
         path = scope["path"]
+        if path == SERVER:
+            await http.Answer(status=204, headers={"allow": METHODS})(scope, receive, send)
+            return
         if is_dashboard(path):
             await self._dashboard(scope, receive, send)
             return

@@ -5,13 +5,16 @@ from math import ceil
 
 import trio
 
-from hookrelay.net.asgi import App, Receive, Scope, Send
+from hookrelay.net.asgi import OWNER, App, Receive, Scope, Send
 from hookrelay.rules.rate import Rate
-from hookrelay.web.keyring import LOCAL, Caller, Keyring
+from hookrelay.web.calls import MOST, Calls
+from hookrelay.web.keyring import EVERYBODY, LOCAL, Caller, Keyring
 from hookrelay.web.problems import Problem
 
-OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready", "/openapi.json", "/docs", "/docs/style.css"})
-"""Paths that need no key on any listener."""
+SERVER = "*"
+"""The target of `OPTIONS *`: the server as a whole (RFC 9112 §3.2.4)."""
+OPEN = frozenset({SERVER, "/metrics", "/-/healthy", "/-/ready", "/openapi.json", "/docs", "/docs/style.css"})
+"""Paths that need no key on any listener, and that always answer."""
 
 FAILURES = Rate(10.0, 20)
 """Wrong keys that an address may show: after 20 one every 10 s."""
@@ -42,17 +45,28 @@ class Gate:
     """Middleware. Over the Unix socket the file mode has decided: whoever got here is an administrator.
 
     Over TCP every other call needs a key, and `Host` must be one that we answer for, so that no web page can reach the
-    API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`.
+    API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`. All that is decided
+    from the header: of who is turned away no body is read.
     """
 
-    def __init__(self, app: App, hosts: Callable[[], Collection[str]], keyring: Keyring) -> None:
+    def __init__(
+        self,
+        app: App,
+        hosts: Callable[[], Collection[str]],
+        keyring: Keyring,
+        limit_met: Callable[[str], None] = lambda limit: None,
+    ) -> None:
         self._app = app
         self._hosts = hosts
         self._keyring = keyring
+        self._limit_met = limit_met
         self._throttle = Throttle()
+        self._local = Calls(share=MOST)
+        self._remote = Calls()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 421, 401 or 429."""
+        """Pass the request on, or answer 421, 401, 429 or 503."""
+        calls, owner = self._local, None
         if scope["type"] != "http" or scope["server"][1] is None:
             scope["caller"] = LOCAL
         else:
@@ -60,7 +74,20 @@ class Gate:
             if problem is not None:
                 await problem(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+            calls, owner = self._remote, _owner(scope)
+        if scope["path"] in OPEN:
+            await self._app(scope, receive, send)
+            return
+        refusal = calls.begin(owner)
+        if refusal is not None:
+            self._limit_met("http_calls")
+            await Problem(*refusal, headers={"retry-after": "1"})(scope, receive, send)
+            return
+        scope["state"][OWNER] = owner
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            calls.end(owner)
 
     def _refusal(self, scope: Scope) -> Problem | None:
         hosts, tokens = [], []
@@ -94,6 +121,12 @@ class Gate:
     def _caller(self, header: bytes) -> Caller | None:
         scheme, _, token = header.partition(b" ")
         return self._keyring.check(token.strip()) if scheme.lower() == b"bearer" else None
+
+
+def _owner(scope: Scope) -> str:
+    """Among whom the room for calls and bodies is shared: tenants, and all who have shown no key."""
+    caller: Caller | None = scope.get("caller")
+    return "" if caller is None else caller.tenant or EVERYBODY
 
 
 def is_dashboard(path: str) -> bool:

@@ -41,14 +41,11 @@ async def read_object(request: Request, *types: str) -> dict[str, Any]:
 
 
 async def read_bytes(request: Request, *types: str) -> bytes:
-    """The body's bytes. Refused where it is of none of these types."""
-    body = await request.body()
+    """The body's bytes. Refused, without having been read, where it is of none of these types."""
     type = media_type(request)
-    if body and type not in types:
+    if type not in types and request.has_body():
         raise Refused("unsupported_media_type", f"send it with Content-Type: {' or '.join(types)}")
-    if len(body) > LIMIT and type != NDJSON:
-        raise Refused("too_large", f"the body has {len(body)} bytes: at most {LIMIT}")
-    return body
+    return await request.body(None if type == NDJSON else LIMIT)
 
 
 def decode_object(body: bytes) -> dict[str, Any]:

@@ -6,9 +6,10 @@ knows whose they may be.
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+import trio
 from msgspec import Struct
 
 from hookrelay.audit import Actor
@@ -21,7 +22,7 @@ from hookrelay.expunge import Expunger
 from hookrelay.feed import Feed
 from hookrelay.ingest import Ingest
 from hookrelay.model import Refused, Webhook
-from hookrelay.net.asgi import Receive, Scope, Send
+from hookrelay.net.asgi import ClientGone, Receive, Scope, Send
 from hookrelay.redeliver import Redeliverer
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant
@@ -41,6 +42,7 @@ from hookrelay.web.problems import Problem, problem_of
 from hookrelay.web.query import Query
 from hookrelay.web.sessions import Sessions
 
+T = TypeVar("T")
 Roles = frozenset[Role]
 READERS: Roles = frozenset({"admin", "manage", "read"})
 MANAGERS: Roles = frozenset({"admin", "manage"})
@@ -81,6 +83,8 @@ class Parts(Struct, frozen=True):
     """Of each webhook for which something waits: pending, held, and by how many seconds the first is overdue."""
     tracer: Tracer | None = None
     """Knows what receivers were sent, where they were sent spans."""
+    limit_met: Callable[[str], None] = lambda limit: None
+    """Tells of a bound on what callers may cost that was met (`telemetry.limits`)."""
 
 
 class Call:
@@ -221,6 +225,27 @@ class Call:
         if self.caller.session_id is not None:
             return self.parts.sessions.is_open(self.caller.session_id)
         return self.caller.key_id is None or self.parts.keyring.find(self.caller.key_id) is not None
+
+    async def unless_gone(self, work: Awaitable[T]) -> T:
+        """What `work` comes to. Given up where the caller hangs up meanwhile: then nobody waits for it (THREATS §3).
+
+        For work that waits for others, and that may be cancelled anywhere. A caller that only ends its own side counts
+        as gone, as the two look the same over TCP. The body must have been taken.
+        """
+        refused: Refused | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_gone, nursery.cancel_scope)
+            try:
+                return await work
+            except Refused as error:
+                refused = error  # not to leave the nursery in a group
+            finally:
+                nursery.cancel_scope.cancel()
+        raise refused or ClientGone("the caller has hung up")
+
+    async def _until_gone(self, work: trio.CancelScope) -> None:
+        await self.request.gone()
+        work.cancel()
 
     def now_ms(self) -> int:
         """Unix milliseconds."""

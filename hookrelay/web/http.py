@@ -12,13 +12,13 @@ import msgspec
 import trio
 
 from hookrelay.model import Refused
-from hookrelay.net.asgi import Receive, Scope, Send
+from hookrelay.net.asgi import BODY_MOST, Receive, Scope, Send
 
 PARAMETERS_MOST = 64
 
 
 class Request:
-    """One request. The host has its whole body before any route runs."""
+    """One request. Its body is read when a route asks for it, which has judged the rest by then."""
 
     __slots__ = ("_query", "_receive", "scope")
 
@@ -58,8 +58,14 @@ class Request:
         values = self.query().get(name)
         return values[0] if values else None
 
-    async def body(self) -> bytes:
-        """The whole body; for one caller."""
+    def has_body(self) -> bool:
+        """Whether a body comes with it, as its header says."""
+        return self.header(b"content-length") not in (None, "0") or self.header(b"transfer-encoding") is not None
+
+    async def body(self, most: int | None = None) -> bytes:
+        """The whole body; for one caller. One of over `most` bytes is refused by the server, with 413."""
+        if most is not None:
+            self.scope["state"][BODY_MOST] = most
         message = await self._receive()
         body: bytes = message["body"]
         return body

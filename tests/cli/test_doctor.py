@@ -169,7 +169,7 @@ def daemon(at):
         ({"ready": False}, "daemon", "look again"),
         ({"reload": {"successful": False, "at": "2026-02-26"}}, "reload", "hookrelay check"),
         ({"version": "0.0.1"}, "versions", "restart"),
-        ({"runtime": RUNTIME | {"open_files_limit": 1024}}, "descriptors", "LimitNOFILE=1600"),
+        ({"runtime": RUNTIME | {"open_files_limit": 1024}}, "descriptors", "LimitNOFILE=2200"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -61,8 +61,16 @@ def chunked(raw: bytes, limit: int = 1 << 20) -> tuple[bool, bytes, bytes]:
         b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
-        b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://a/#b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://a/ HTTP/1.1\r\n\r\n",
+        b"GET http://a/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http:a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"OPTIONS *x HTTP/1.1\r\nHost: a\r\n\r\n",
         b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /#a HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -132,6 +140,54 @@ def test_what_is_allowed_is_taken(raw: bytes) -> None:
     assert head is not None
     assert buffer == b"rest"
     assert read_head(head).target.startswith(b"/")
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "host"),
+    [
+        (b"GET http://b/x?y=z HTTP/1.1", b"/x?y=z", b"b"),
+        (b"GET HTTPS://B:8443/ HTTP/1.1", b"/", b"B:8443"),
+        (b"GET http://b HTTP/1.1", b"/", b"b"),
+        (b"GET http://b?y=http://c HTTP/1.1", b"/?y=http://c", b"b"),
+        (b"GET http://[::1]:80//x HTTP/1.1", b"//x", b"[::1]:80"),
+        (b"OPTIONS http://b HTTP/1.1", b"*", b"b"),
+        (b"OPTIONS http://b/ HTTP/1.1", b"/", b"b"),
+        (b"OPTIONS * HTTP/1.1", b"*", b"a"),
+        (b"GET /http://b/ HTTP/1.1", b"/http://b/", b"a"),
+    ],
+)
+def test_the_host_of_an_absolute_target_stands_for_the_header(line: bytes, target: bytes, host: bytes) -> None:
+    request = read_head(line + b"\r\nX: y\r\nHost: a\r\n\r\n")
+    assert request.target == target
+    assert request.headers == [(b"x", b"y"), (b"host", host)]
+
+
+def test_an_absolute_target_of_http_1_0_gives_a_host_where_there_is_no_header() -> None:
+    assert read_head(b"GET http://b/ HTTP/1.0\r\n\r\n").headers == [(b"host", b"b")]
+
+
+@given(st.integers(0, 80), st.binary(max_size=3))
+def test_a_header_block_is_taken_the_same_in_any_pieces(cut: int, rest: bytes) -> None:
+    raw = b"\r\nPOST /v1/events HTTP/1.1\r\nHost: a\r\nX: b\r\n\r\n"
+    buffer, seen, head = bytearray(), 0, None
+    for piece in (raw[:cut], *(raw[at : at + 1] for at in range(cut, len(raw)))):
+        assert head is None
+        buffer += piece
+        head = take_head(buffer, LIMIT, 100, seen)
+        seen = len(buffer)
+    assert (head, buffer) == (raw[2:], b"")
+
+
+@pytest.mark.parametrize("cut", range(1, 50))
+def test_a_bad_line_end_is_found_in_whatever_pieces_it_comes(cut: int) -> None:
+    raw = b"GET / HTTP/1.1\r\nHost: a\r\nX: b\nY: c\r\n"
+    buffer = bytearray(raw[:cut])
+    try:
+        take_head(buffer, LIMIT, 100)
+    except Refusal:
+        return
+    with pytest.raises(Refusal):
+        take_head(buffer + raw[cut:], LIMIT, 100, len(buffer))
 
 
 def test_every_beginning_of_a_good_header_block_is_waited_with() -> None:

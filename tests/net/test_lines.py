@@ -1,6 +1,7 @@
 """events.sock's side that knows no events: lines in, answers out, in order and within bounds."""
 
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -54,12 +55,12 @@ class Ingest:
 
 @pytest.fixture
 async def door(tmp_path, nursery):
-    async def open_door(ingest: Ingest, **limits) -> tuple[trio.Event, str]:
+    async def open_door(ingest: Ingest, on_limit=lambda limit: None, **limits) -> tuple[trio.Event, str]:
         stopping = trio.Event()
         path = tmp_path / "e.sock"
         listener = open_unix(path, 0o600)
         serve = partial(lines.serve, room=trio.lowlevel.checkpoint, stopping=stopping, limits=lambda: Limits(**limits))
-        await nursery.start(serve, listener, ingest.submit)
+        await nursery.start(partial(serve, on_limit=on_limit), listener, ingest.submit)
         return stopping, str(path)
 
     return open_door
@@ -141,3 +142,43 @@ async def test_a_client_that_vanishes_takes_nobody_with_it(door):
         await client.send_eof()
         assert await answers_of(client) == [b"next!"]
     assert ingest.taken == [b"stored all the same", b"next"]
+
+
+async def test_the_client_that_was_idle_longest_goes_for_a_newcomer(door, autojump_clock):
+    met = list[str]()
+    _, path = await door(Ingest(), on_limit=met.append, connections=3)
+    async with (
+        await trio.open_unix_socket(path) as first,
+        await trio.open_unix_socket(path) as second,
+        await trio.open_unix_socket(path) as third,
+        AsyncExitStack() as newcomers,
+    ):
+        await trio.sleep(1)
+        await first.send_all(b"still here\n")
+        assert await first.receive_some() == b"still here!\n"
+        await trio.sleep(1)
+        await third.send_all(b"half a li")  # a line that is never ended keeps nobody's place
+        await trio.sleep(1)
+        assert met == []
+        for number, idlest in enumerate((second, first, third)):
+            newcomer = await newcomers.enter_async_context(await trio.open_unix_socket(path))
+            await newcomer.send_all(b"new %d\n" % number)
+            assert await newcomer.receive_some() == b"new %d!\n" % number
+            assert await idlest.receive_some() == b""
+        assert met == ["events_clients"] * 3
+
+
+async def test_a_client_to_whom_answers_are_owed_keeps_its_place(door, autojump_clock):
+    ingest = Ingest(holds=True)
+    _, path = await door(ingest, connections=2)
+    async with await trio.open_unix_socket(path) as first, await trio.open_unix_socket(path) as second:
+        for stream in (first, second):
+            await stream.send_all(b"owed\n")
+        await trio.sleep(5)
+        async with await trio.open_unix_socket(path) as newcomer:
+            await newcomer.send_all(b"new\n")
+            await trio.sleep(5)
+            assert ingest.taken == [b"owed", b"owed"]
+            ingest.release()
+            assert await first.receive_some() == await second.receive_some() == b"owed!\n"
+            assert await newcomer.receive_some() == b"new!\n"

@@ -1,6 +1,6 @@
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -224,6 +224,45 @@ async def test_a_client_that_must_go_goes_before_its_request_is_begun_or_not_at_
     assert begun == ended
 
 
+async def test_each_listener_has_connections_of_its_own(autojump_clock: object, tmp_path: Path) -> None:
+    met, release = list[str](), trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/hold":
+            await release.wait()
+        await answering()(scope, receive, send)
+
+    async with serving(app, tmp_path, on_limit=met.append, connections=4) as house, AsyncExitStack() as stack:
+        for _ in range(4):
+            over_tcp = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port))
+            await over_tcp.send_all(get("/hold"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await house.ask(get("/", "Connection: close"))).endswith(b"ok")  # over the Unix socket
+        assert met == []
+        newcomer = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port))
+        await newcomer.send_all(get())
+        await trio.sleep(1)
+        assert met == ["http_connections"]
+        release.set()
+        await read_until(newcomer, b"ok")
+
+
+async def test_a_newcomer_takes_no_place_from_another_listener(autojump_clock: object, tmp_path: Path) -> None:
+    async with (
+        serving(echo, tmp_path, connections=2) as house,
+        await house.connect() as operator,
+        AsyncExitStack() as rest,
+    ):
+        over_tcp = []
+        for _ in range(3):
+            await trio.sleep(1)
+            over_tcp.append(await rest.enter_async_context(await trio.open_tcp_stream("127.0.0.1", house.port)))
+        assert await read_all(over_tcp[0]) == b""
+        for stream in (operator, *over_tcp[1:]):  # who has been idle longest of all is here still
+            await stream.send_all(get())
+            await read_until(stream, b"GET / ")
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 NOT_CALLED: list[Scope] = []
@@ -240,8 +279,8 @@ async def must_not_be_called(scope: Scope, receive: Receive, send: Send) -> None
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
-        (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_request"),
-        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_request"),
+        (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_request"),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_request"),
         (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_request"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "bad_request"),
         (
@@ -249,15 +288,12 @@ async def must_not_be_called(scope: Scope, receive: Receive, send: Send) -> None
             400,
             "bad_request",
         ),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\n", 400, "bad_request"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "not_implemented"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", 417, "expectation_failed"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "version_not_supported"),
         (b"\x16\x03\x01\x02\x00\x01\x00", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 20000, 431, "headers_too_large"),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431, "headers_too_large"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4194305\r\n\r\n", 413, "too_large"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n400001\r\n", 413, "too_large"),
     ],
 )
 async def test_a_bad_request_costs_its_own_connection_and_reaches_no_app(
@@ -272,9 +308,95 @@ async def test_a_bad_request_costs_its_own_connection_and_reaches_no_app(
         assert problem["title"]
         assert problem["detail"]
         assert answer.count(b"\r\nConnection: close\r\n") == 1
+        assert answer.count(b"\r\nx-content-type-options: nosniff\r\n") == 1
         assert NOT_CALLED == []
         # another client finds the server as it was
         assert b"HTTP/1.1 417 " in await house.ask(get("/", "Expect: anything"))
+    assert house.errors == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "code"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\n0\r\n\n", 400, "bad_request"),
+        (b"Content-Length: 4194305\r\n\r\n", 413, "too_large"),
+        (b"Transfer-Encoding: chunked\r\n\r\n400001\r\n", 413, "too_large"),
+        (b"Content-Length: 1001\r\nX: small\r\n\r\n", 413, "too_large"),
+        (b"Transfer-Encoding: chunked\r\nX: small\r\n\r\n3e9\r\n", 413, "too_large"),
+    ],
+)
+async def test_a_bad_body_is_refused_as_the_app_asks_for_it(
+    autojump_clock: object, tmp_path: Path, raw: bytes, status: int, code: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if (b"x", b"small") in scope["headers"]:
+            scope["state"]["body_most"] = 1000
+        await echo(scope, receive, send)
+
+    async with serving(app, tmp_path) as house:
+        answer = await house.ask(b"POST / HTTP/1.1\r\nHost: a\r\n" + raw + get("/smuggled"))
+        problem = problem_in(answer)
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert b"smuggled" not in answer
+    assert house.errors == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 4000000\r\n\r\n",
+        b"Content-Length: 99999999\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+    ],
+)
+async def test_a_body_that_the_app_does_not_ask_for_is_not_waited_for(
+    autojump_clock: object, tmp_path: Path, head: bytes
+) -> None:
+    async with serving(answering(401, b"no"), tmp_path) as house, await house.connect() as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\n" + head)
+        answer = await read_all(stream)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert trio.current_time() < 0.1
+    assert house.errors == []
+
+
+async def test_a_small_body_that_the_app_does_not_ask_for_costs_no_connection(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with serving(answering(401, b"no"), tmp_path) as house, await house.connect() as stream:
+        for parts in ((b"GET /1",), (b"GET /1", b" HTTP/1.1"), (b"", b"GET /1")):
+            for part in (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % sum(map(len, parts)), *parts):
+                if part:
+                    await stream.send_all(part)
+                await trio.testing.wait_all_tasks_blocked()
+            assert b"connection: close" not in await read_until(stream, b"no")
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        await read_until(stream, b"no")
+        began = trio.current_time()
+        assert await read_all(stream) == b""  # it never comes
+        assert trio.current_time() - began == pytest.approx(30, abs=0.3)
+
+
+async def test_the_answer_to_an_upload_that_nobody_wanted_arrives(autojump_clock: object, tmp_path: Path) -> None:
+    async with serving(answering(401, b"no"), tmp_path) as house, await house.connect() as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n")
+        await stream.send_all(b"x" * 4_000_000)
+        assert (await read_all(stream)).endswith(b"no")
+
+
+async def test_a_body_that_comes_too_slowly_after_the_answer_began_gets_no_second_answer(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        await receive()
+
+    async with serving(app, tmp_path) as house:
+        answer = await house.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+    assert answer.count(b"HTTP/1.1 ") == 1
     assert house.errors == []
 
 
@@ -329,23 +451,65 @@ async def test_a_client_that_ends_its_side_after_the_request_is_answered(
         assert (await read_all(stream)).endswith(b"GET /x ")
 
 
-async def test_bodies_are_bounded_all_together(autojump_clock: object, tmp_path: Path) -> None:
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n"
-    half = head + b"x" * 1999
-    async with serving(echo, tmp_path, all_bodies_bytes=3000) as house, await house.connect() as first:
-        await first.send_all(half)
-        await trio.testing.wait_all_tasks_blocked()
-        assert problem_in(await house.ask(half))["code"] == "unavailable"
-        async with await house.connect() as second:
-            for part in (head, b"x" * 1000, b"x" * 999):
-                await second.send_all(part)
-                await trio.testing.wait_all_tasks_blocked()
-            assert problem_in(await read_all(second))["code"] == "unavailable"
-        await first.send_all(b"x")
-        await read_until(first, b"x" * 2000)
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nX-Owner: %b\r\nContent-Length: %d\r\n\r\n"
+
+
+async def echo_to_owner(scope: Scope, receive: Receive, send: Send) -> None:
+    """The echo, for requests that say whose they are."""
+    scope["state"]["owner"] = dict(scope["headers"])[b"x-owner"]
+    await echo(scope, receive, send)
+
+
+async def begin(stream: trio.SocketStream, owner: bytes, size: int) -> None:
+    """All of a body but its last byte."""
+    await stream.send_all(POST % (owner, size) + b"x" * (size - 1))
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_bodies_that_are_not_whole_keep_nobody_else_from_sending_one(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    met = list[str]()
+    async with (
+        serving(echo_to_owner, tmp_path, on_limit=met.append, all_bodies_bytes=8000, small_body_bytes=100) as house,
+        await house.connect() as first,
+        await house.connect() as second,
+        await house.connect() as other,
+    ):
+        await begin(first, b"a", 2000)
+        await begin(second, b"a", 1500)
+        assert met == []
+        await begin(other, b"b", 3000)
+        assert met == []
+        # more than half of all for one owner: its largest has to go
         async with await house.connect() as third:
-            await third.send_all(half + b"x")
-            await read_until(third, b"x" * 2000)
+            await begin(third, b"a", 1000)
+            assert problem_in(await read_all(first))["code"] == "unavailable"
+            assert met == ["http_bodies"]
+            await third.send_all(b"x")
+            await read_until(third, b"x" * 1000)
+        # more than there is room for: the largest of who holds most has to go, and a newcomer is served
+        async with await house.connect() as fourth:
+            await begin(fourth, b"c", 3900)
+            assert problem_in(await read_all(fourth))["code"] == "unavailable"
+        await other.send_all(b"x")
+        await read_until(other, b"x" * 3000)
+        await second.send_all(b"x")
+        await read_until(second, b"x" * 1500)
+    assert house.errors == []
+
+
+async def test_small_bodies_always_find_room(autojump_clock: object, tmp_path: Path) -> None:
+    async with (
+        serving(echo_to_owner, tmp_path, all_bodies_bytes=4000, small_body_bytes=1000) as house,
+        AsyncExitStack() as stack,
+    ):
+        small = [await stack.enter_async_context(await house.connect()) for _ in range(20)]
+        for stream in small:
+            await begin(stream, b"a", 1000)
+        for stream in small:
+            await stream.send_all(b"x")
+            await read_until(stream, b"x" * 1000)
 
 
 # --- the stop -----------------------------------------------------------------------------------------------------

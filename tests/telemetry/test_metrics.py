@@ -30,6 +30,7 @@ CONTRACT = {
     "hookrelay_deliveries": ("counter", {"result"}),
     "hookrelay_attempts": ("counter", {"outcome"}),
     "hookrelay_local_faults": ("counter", {"kind"}),
+    "hookrelay_limits_met": ("counter", {"limit"}),
     "hookrelay_rate_limit_waits": ("counter", set()),
     "hookrelay_spans": ("counter", {"result"}),
     "hookrelay_webhook_attempts": ("counter", {"webhook", "outcome"}),

@@ -142,3 +142,9 @@ def test_no_bytes_raise_anything_but_a_refusal(body: bytes):
 
 def test_an_absent_body_is_an_empty_object():
     assert decode_object(b"") == decode_object(b" \n") == {}
+
+
+def test_a_cursor_of_thousands_of_digits_is_refused_and_no_fault():
+    asked = query("cursor", cursor=listed([], "events", "1" * 5000)["next_cursor"])
+    asked.numbered_window("events")
+    assert "cursor" in mistakes(asked)

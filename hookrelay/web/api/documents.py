@@ -22,13 +22,13 @@ async def openapi(call: Call) -> Answer:
 
 async def docs_page(call: Call) -> Answer:
     """GET: the same as a page"""
-    headers = {"content-security-policy": CSP, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+    headers = {"content-security-policy": CSP, "referrer-policy": "no-referrer"}
     return Answer(_page(), media_type="text/html; charset=utf-8", headers=headers)
 
 
 async def style(call: Call) -> Answer:
     """GET: how the page looks"""
-    return Answer(_style(), media_type="text/css; charset=utf-8", headers={"x-content-type-options": "nosniff"})
+    return Answer(_style(), media_type="text/css; charset=utf-8")
 
 
 @lru_cache(1)

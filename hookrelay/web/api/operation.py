@@ -3,8 +3,6 @@
 import platform
 import resource
 
-import trio
-
 from hookrelay import __version__
 from hookrelay.model import FieldError, Refused
 from hookrelay.web.call import Call
@@ -71,8 +69,9 @@ def check_operator(call: Call) -> None:
 
 async def metrics(call: Call) -> Answer:
     """GET: Prometheus text"""
-    snapshot = await call.parts.metrics.snapshot()
-    text = await trio.to_thread.run_sync(snapshot.render)
+    text = await call.parts.metrics.text()
+    if text is None:
+        raise Refused("rate_limited", "many others wait for the metrics already: ask again in a moment")
     return Answer(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -24,7 +24,7 @@ async def backup(call: Call) -> Answer:
 async def check(call: Call) -> Answer:
     """POST: read every row"""
     await _read_nothing(call)
-    return json_answer(await call.parts.checkup.look())
+    return json_answer(await call.unless_gone(call.parts.checkup.look()))
 
 
 async def _read_nothing(call: Call) -> None:

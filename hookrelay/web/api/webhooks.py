@@ -148,7 +148,7 @@ async def test(call: Call) -> Answer:
         data = bytes(msgspec.json.decode(content, type=dict[str, Raw])["data"])
     else:
         data = example_of(call, type)
-    seq = await call.parts.redeliverer.test(webhook, type, data, by=call.actor)
+    seq = await call.unless_gone(call.parts.redeliverer.test(webhook, type, data, by=call.actor))
     return json_answer(await one_delivery(call, seq))
 
 

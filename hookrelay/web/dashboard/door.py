@@ -29,11 +29,12 @@ NOBODY = Caller("", "submit")
 """Who has not signed in: no tenant has this name."""
 ENTRANCE = "/dashboard/sign-in"
 FIELDS_MOST = 2_000
+UNKNOWN_MOST = 16 << 10
+"""Bytes of a form of who has not signed in: a key and where to go on."""
 FORM = "application/x-www-form-urlencoded"
 GUARDS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
@@ -101,11 +102,9 @@ class Visit(Call):
 
     async def read_form(self) -> None:
         """Take the body's fields, for `field` and `fields`. Refused where it is no form."""
-        content = await self.request.body()
-        if content and body.media_type(self.request) != FORM:
+        if body.media_type(self.request) != FORM and self.request.has_body():
             raise Refused("unsupported_media_type", f"send it with Content-Type: {FORM}")
-        if len(content) > body.LIMIT:
-            raise Refused("too_large", f"the form has {len(content)} bytes: at most {body.LIMIT}")
+        content = await self.request.body(body.LIMIT if self.is_known else UNKNOWN_MOST)
         try:
             pairs = parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=FIELDS_MOST, errors="strict")
         except ValueError:

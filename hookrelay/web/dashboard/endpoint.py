@@ -251,7 +251,7 @@ async def test(visit: Visit) -> Answer:
     if not is_event_type(type):
         right = f'{shown(type)} is not an event type: write one such as "booking.created"'
         raise Refused("invalid_field", right, errors=[FieldError("type", right)])
-    seq = await visit.parts.redeliverer.test(webhook, type, example_of(visit, type), by=visit.actor)
+    seq = await visit.unless_gone(visit.parts.redeliverer.test(webhook, type, example_of(visit, type), by=visit.actor))
     if not visit.is_part:
         return redirect(f"/dashboard/deliveries/{(await visit.delivery_ids([seq]))[seq]}")
     return visit.page("part_exchange.html", **await exchange(visit, seq))
