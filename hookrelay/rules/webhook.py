@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from hookrelay.model import FieldError, Trust, Webhook, WebhookFields, WebhookStatus, random_ulid
 from hookrelay.rules.egress import Policy
-from hookrelay.rules.egress_url import check_url, to_ascii
+from hookrelay.rules.egress_url import check_url, as_stored
 from hookrelay.rules.webhook_texts import (
     DEFAULT_RETRY,
     EVENT_TYPE,
@@ -78,7 +78,7 @@ def read(
 ) -> tuple[WebhookFields | None, list[FieldError]]:
     """Webhook fields from decoded JSON or TOML: the fields where nothing is wrong, else None and every mistake.
 
-    An international host name in the URL comes back in its ASCII form. `also` names keys that the caller reads itself;
+    The URL comes back as it is to be kept (`as_stored`). `also` names keys that the caller reads itself;
     they are passed over, and suggested for misspelt ones.
     """
     strange = islice((key for key in values if key not in _FIELDS and key not in also), MISTAKES_MOST)
@@ -97,7 +97,7 @@ def read(
             good[name] = _right_items(name, values[name])
     if "url" in good:
         try:
-            good["url"] = to_ascii(good["url"])
+            good["url"] = as_stored(good["url"])
         except ValueError as error:
             errors.append(FieldError("url", str(error)))
             del good["url"]

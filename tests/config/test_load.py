@@ -152,6 +152,8 @@ RIGHT = [
     ("metrics.per_webhook_limit", "0", 0),
     ("telemetry.otlp_endpoint", '"http://127.0.0.1:4318"', "http://127.0.0.1:4318"),
     ("telemetry.otlp_endpoint", '"https://[fd00::1]/v1/traces"', "https://[fd00::1]/v1/traces"),
+    ("telemetry.otlp_endpoint", '" HTTP://collector:4318\\n"', "http://collector:4318"),
+    ("egress.proxy", '"Http://proxy.example:3128 "', "http://proxy.example:3128"),
 ]
 
 
