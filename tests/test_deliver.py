@@ -106,6 +106,7 @@ async def test_a_request_has_the_headers_and_body_of_the_contract(autojump_clock
         "host": "r1.example",
         "content-type": "application/json",
         "user-agent": f"hookrelay/{__version__}",
+        "accept": "*/*",
         "accept-encoding": "identity",
         "x-key": "the customer's own secret",
         "webhook-id": one.id,

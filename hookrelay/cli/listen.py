@@ -92,6 +92,7 @@ class _Listener:
             ("webhook-timestamp", str(now)),
             ("webhook-signature", Signer([self._key]).signature(event.id, now, content).decode()),
             ("webhook-attempt", "1"),
+            ("accept", "*/*"),
             ("accept-encoding", "identity"),
         ]
         answer = self._forwarder.post(headers, content)
