@@ -13,6 +13,7 @@ from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Outcome, Verdict, Webhook
 from hookrelay.rules.health import HEALTHY, Health, after
 from hookrelay.rules.payload import body
+from hookrelay.rules.redirect import for_logs
 from hookrelay.rules.retry import judge, retry_after_s
 from hookrelay.rules.sign import Envelope
 from hookrelay.store import queue
@@ -207,7 +208,7 @@ class Deliverer:
             webhook=webhook.id,
             attempt=delivery.attempt_count + 1,
             error=outcome.error,
-            detail=outcome.detail,
+            detail=for_logs(outcome.detail),
             response_code=outcome.response_code,
             next_attempt_ms=verdict.due_ms,
         )
