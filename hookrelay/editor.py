@@ -27,7 +27,7 @@ from hookrelay.model import (
 from hookrelay.registry import Made, Registry, definition, resolve_made
 from hookrelay.rules.egress import Policy
 from hookrelay.rules.merge import merged
-from hookrelay.rules.webhook import Defaults, decode_secret, read
+from hookrelay.rules.webhook import Defaults, decode_secret, read, told
 from hookrelay.rules.wording import shown
 from hookrelay.store import webhooks
 from hookrelay.store.db import Store
@@ -152,7 +152,7 @@ class Editor:
         if isinstance(answer, str):
             return self._made_before(answer)
         webhook = self._registry.put(structs.replace(made, seq=answer), now_ms)
-        self._log.info("webhook_created", webhook=id, tenant=webhook.tenant)
+        self._log.info("webhook_created", **told(webhook))
         return webhook, _secret_text(live.key)
 
     def _made_before(self, answer: str) -> tuple[Webhook, str | None]:
@@ -215,7 +215,7 @@ class Editor:
                     f"{MAX_SECRETS} secrets sign already: wait until one has ended, or rotate with an overlap of 0s",
                 )
             webhook = await self._write(webhook, structs.replace(made, secrets=live), None, is_new_said=False)
-            self._log.info("secret_rotated", webhook=webhook.id, tenant=webhook.tenant, live=len(live))
+            self._log.info("secret_rotated", **told(webhook), live=len(live))
             self._rotated.set()
             return Secret(webhook, _secret_text(key), until_ms if len(live) > 1 else None)
 
@@ -227,7 +227,7 @@ class Editor:
                 raise _file_managed(webhook)
             await self._store.change(webhooks.remove, webhook.seq, self._now_ms())
             self._registry.remove(webhook.seq)
-            self._log.info("webhook_deleted", webhook=webhook.id, tenant=webhook.tenant)
+            self._log.info("webhook_deleted", **told(webhook))
 
     # --- steps --------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ def answered(code: int, head: bytes) -> str:
         return f"the receiver answered {code}"
     to = location(head)
     if to is None:
-        return f"the receiver answered {code}, a redirect: these are not followed; set the webhook's url to the final one"
+        return f"the receiver answered {code}, a redirect: these are not followed; set the webhook's url to its end"
     return f"the receiver answered {code} and pointed to {_printable(to)}{_ADVICE}"
 
 

@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from hookrelay.model import FieldError, Trust, Webhook, WebhookFields, WebhookStatus, random_ulid
-from hookrelay.rules.egress import Policy
-from hookrelay.rules.egress_url import check_url, as_stored
+from hookrelay.rules.egress import Policy, target
+from hookrelay.rules.egress_url import as_stored, check_url
 from hookrelay.rules.webhook_texts import (
     DEFAULT_RETRY,
     EVENT_TYPE,
@@ -139,6 +139,7 @@ def resolve(
     status: WebhookStatus = "active",
     held: Literal["deliver", "discard"] = "deliver",
     trust: Trust | None = None,
+    name: str = "",
 ) -> Webhook:
     """The webhook in force that checked `fields` describe. `secrets` sign, newest first."""
     retry = defaults.retry if fields.retry is None else fields.retry
@@ -146,6 +147,7 @@ def resolve(
         retry = tuple(retry)
     return Webhook(
         id=id,
+        name=name,
         tenant=fields.tenant,
         url=fields.url,
         events=tuple(fields.events),
@@ -164,6 +166,16 @@ def resolve(
         held=held,
         source=source,
     )
+
+
+def called(webhook: Webhook) -> str:
+    """What people call it: its name in a file, or its URL's host; path and query may carry a token."""
+    return webhook.name or target(webhook.url).host
+
+
+def told(webhook: Webhook) -> dict[str, str]:
+    """Which webhook it is, as a line of the log says it."""
+    return {"webhook": webhook.id, "webhook_name": called(webhook), "tenant": webhook.tenant}
 
 
 def is_tenant(text: str) -> bool:

@@ -26,7 +26,7 @@ _MAX_ATTEMPTS = 50
 
 
 def decode_secret(text: str) -> bytes:
-    """The key that a `whsec_…` secret stands for, its base64 padded or not, as the reference libraries make no difference.
+    """The key that a `whsec_…` secret stands for, its base64 padded or not: the reference libraries sign the same.
 
     The ValueError says what is right, and nothing of the secret.
     """

@@ -7,8 +7,8 @@ import trio
 
 from hookrelay.net.asgi import App, Receive, Scope, Send
 from hookrelay.rules.rate import Rate
-from hookrelay.web.keyring import LOCAL, Caller, Keyring
 from hookrelay.web.http import Answer, prefers_html
+from hookrelay.web.keyring import LOCAL, Caller, Keyring
 from hookrelay.web.problems import Problem
 
 OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready", "/openapi.json", "/docs", "/docs/style.css"})
@@ -46,8 +46,9 @@ class Throttle:
 class Gate:
     """Middleware. Over the Unix socket the file mode has decided: whoever got here is an administrator.
 
-    Over TCP every other call needs a key (a browser at `/` is led to the dashboard, which has a door of its own), and `Host` must be one that we answer for, so that no web page can reach the
-    API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`.
+    Over TCP every other call needs a key, and `Host` must be one that we answer for, so that no web page can reach the
+    API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`. A browser at `/` is
+    led to the dashboard, which has a door of its own.
     """
 
     def __init__(self, app: App, hosts: Callable[[], Collection[str]], keyring: Keyring) -> None:

@@ -75,7 +75,14 @@ def writing(house):
 # --- bodies -----------------------------------------------------------------------------------------------------
 
 DEEP = 100_000
-NO_OBJECTS = {"a list": b"[1]", "an empty list": b" []", "text": b'"x"', "null": b"null", "a number": b"1", "a word": b"true"}
+NO_OBJECTS = {
+    "a list": b"[1]",
+    "an empty list": b" []",
+    "text": b'"x"',
+    "null": b"null",
+    "a number": b"1",
+    "a word": b"true",
+}
 BROKEN = {
     "deep lists": b"[" * DEEP + b"]" * DEEP,
     "deep open lists": b"[" * DEEP,

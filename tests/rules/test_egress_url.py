@@ -295,7 +295,9 @@ def test_a_url_is_kept_without_pasted_blanks_and_its_scheme_in_lower_case(url, k
     assert check_url(as_stored(url), Policy(allow_http=True)) is None
 
 
-@pytest.mark.parametrize("url", ["https://exa mple.com/", "https://example.com/a b", "https: //example.com/", "HT TP://a"])
+@pytest.mark.parametrize(
+    "url", ["https://exa mple.com/", "https://example.com/a b", "https: //example.com/", "HT TP://a"]
+)
 def test_a_blank_inside_a_url_is_still_refused(url):
     assert check_url(as_stored(url), NOTHING_SAID) is not None
 

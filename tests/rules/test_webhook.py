@@ -356,6 +356,19 @@ def test_the_id_of_a_file_webhook_depends_on_its_name_alone():
     assert re.fullmatch(r"wh_0{10}[0-9A-HJKMNP-TV-Z]{16}", file_webhook_id("accounts"))
 
 
+def test_a_webhook_is_called_by_its_name_in_a_file_or_by_its_url_s_host():
+    api = resolve(
+        fields(url="https://example.com:8443/t0ken?x=t0ken"),
+        id="wh_1",
+        source="api",
+        defaults=Defaults(),
+        secrets=(KEY,),
+    )
+    file = resolve(fields(), id="wh_2", name="crm", source="file:a.toml", defaults=Defaults(), secrets=(KEY,))
+    assert rules.told(api) == {"webhook": "wh_1", "webhook_name": "example.com", "tenant": "default"}
+    assert rules.told(file)["webhook_name"] == "crm"
+
+
 def test_a_url_is_read_as_it_will_be_kept():
     said, errors = read({"url": " Https://example.com/x\n", "events": ["*"]}, policy=POLICY)
     assert (said and said.url, errors) == ("https://example.com/x", [])

@@ -124,7 +124,7 @@ async def body(visit: Visit) -> Answer:
 
 
 def moved_to(visit: Visit, webhook: Webhook | None, attempt: AttemptRow | None) -> str | None:
-    """Where the receiver of an attempt wants its endpoint to be called, for whoever may change that; None: nowhere else.
+    """Where the receiver of an attempt wants to be called, for whoever may change that; None: nowhere else.
 
     An attempt from before the endpoint was changed says nothing of how it is now.
     """
