@@ -180,7 +180,9 @@ def test_what_an_alert_is_for_raises_it_alone(case, tmp_path):
 
     def filled(text: str) -> str:
         named = r"\{\{ with \$labels\.name \}\}(.*?)\{\{ end \}\}"
-        text = re.sub(named, lambda found: found[1].replace("{{ . }}", labels["name"]) if "name" in labels else "", text)
+        text = re.sub(
+            named, lambda found: found[1].replace("{{ . }}", labels["name"]) if "name" in labels else "", text
+        )
         text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], text)
         return re.sub(r"\{\{ \$value( \| \w+)? \}\}", case.value, text)
 

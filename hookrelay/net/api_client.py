@@ -40,7 +40,10 @@ class Problem(Exception):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One server-sent event (WHATWG HTML §9.2): what kind, its id where it has one, its data's bytes."""
+    """One server-sent event (WHATWG HTML §9.2): what kind, its id where it has one, its data's bytes.
+
+    Also, of the kind `place`, an id without data: where to go on from although there was no event yet.
+    """
 
     kind: str
     id: str
@@ -159,7 +162,7 @@ class ApiClient:
         try:
             yield
         except httpx.ConnectError as error:
-            cause = _cause(error)
+            cause = cause_of(error)
             detail = (isinstance(cause, OSError) and cause.strerror) or str(error)
             raise Unreachable(
                 self.place,
@@ -192,14 +195,16 @@ def _read(answer: httpx.Response) -> Any:
 
 def _messages(chunks: Iterator[bytes]) -> Iterator[Message]:
     rest = b""
-    kind, last_id, data = "message", "", list[bytes]()
+    kind, last_id, told_id, data = "message", "", "", list[bytes]()
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if not line:
                 if data:
                     yield Message(kind, last_id, b"\n".join(data))
-                kind, data = "message", []
+                elif last_id != told_id:
+                    yield Message("place", last_id, b"")
+                kind, data, told_id = "message", [], last_id
                 continue
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -211,7 +216,8 @@ def _messages(chunks: Iterator[bytes]) -> Iterator[Message]:
                 last_id = value.decode()
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
+    """What an exception of httpx's came of in the end."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error

@@ -71,17 +71,18 @@ async def stream(call: Call) -> Answer:
     watcher = Watcher(seq, wants_deliveries=wish.deliveries)
     return Stream(
         call.request,
-        _messages(call, wish, watcher, last),
+        _messages(call, wish, watcher, last, asked or store.ids.make("evt", call.now_ms(), last)),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
-async def _messages(call: Call, wish: Wish, watcher: Watcher, last: int) -> AsyncIterator[bytes]:
+async def _messages(call: Call, wish: Wish, watcher: Watcher, last: int, place: str) -> AsyncIterator[bytes]:
     feed, stopping = call.parts.feed, call.request.scope["state"]["stopping"]
     feed.watchers.add(watcher)
     try:
-        yield b"retry: 1000\n\n"
+        # with a place to go on from, a stream that breaks before its first event misses nothing either
+        yield b"retry: 1000\nid: %b\n\n" % place.encode()
         while not stopping.is_set() and call.is_still_allowed():
             numbers = watcher.take(PAGE)
             text, last, is_behind = await _news(call, wish, numbers, last)
