@@ -2,7 +2,7 @@
 
 import os
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,9 @@ TIMEOUT_S = 150.0
 """A test event's answer takes as long as its receiver: at most the longest `timeout` of a webhook, and some more."""
 LONG_S = 3600.0
 """How long a copy of the store may be in the making, or a look at all of it, before anything is answered."""
+SUBMITTED_LINES = 512
+SUBMITTED_BYTES = 256 * 1024
+"""Of events that one request submits: well below what a body may hold, and enough for a commit."""
 STREAM_SILENCE_S = 45.0
 """A stream says something every 15 s: after three times that it is broken."""
 
@@ -113,6 +116,30 @@ class ApiClient:
             cursor = answer["next_cursor"]
             if cursor is None:
                 return
+
+    def submit(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Submit events (one JSON object each, without newlines) and yield their answers in order.
+
+        Raises Problem where the daemon refuses all of a request, Unreachable where it is not there, or goes away.
+        """
+        chunk, size = list[bytes](), 0
+        for line in lines:
+            chunk.append(line)
+            size += len(line)
+            if len(chunk) == SUBMITTED_LINES or size >= SUBMITTED_BYTES:
+                yield from self._submit(chunk)
+                chunk, size = [], 0
+        if chunk:
+            yield from self._submit(chunk)
+
+    def _submit(self, lines: list[bytes]) -> list[bytes]:
+        with self._told():
+            answer = self._client.post(
+                "/v1/events", content=b"\n".join(lines) + b"\n", headers={"content-type": "application/x-ndjson"}
+            )
+        if not answer.is_success:
+            _read(answer)
+        return answer.content.removesuffix(b"\n").split(b"\n")
 
     @contextmanager
     def stream(
