@@ -16,6 +16,6 @@ class Group(click.Group):
             from hookrelay.rules.wording import nearest
 
             near = nearest(args[0], self.list_commands(ctx))
-            if near is not None:
-                error.message = f"{error.message.rstrip('.')}: did you mean {near}?"
-            raise
+            if near is None:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}: did you mean {near}?", ctx) from error
