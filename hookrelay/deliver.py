@@ -13,8 +13,10 @@ from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Outcome, Verdict, Webhook
 from hookrelay.rules.health import HEALTHY, Health, after
 from hookrelay.rules.payload import body
+from hookrelay.rules.redirect import for_logs
 from hookrelay.rules.retry import judge, retry_after_s
 from hookrelay.rules.sign import Envelope
+from hookrelay.rules.webhook import told
 from hookrelay.store import queue
 from hookrelay.store.db import Store
 from hookrelay.tally import Tally
@@ -204,14 +206,14 @@ class Deliverer:
         self._outside.log.log(
             30 if has_failed else 20,
             "delivery_failed" if has_failed else "attempt_failed",
+            **told(webhook),
             delivery=id,
             event_id=event.id,
-            webhook=webhook.id,
             attempt=delivery.attempt_count + 1,
             error=outcome.error,
-            detail=outcome.detail,
+            detail=for_logs(outcome.detail),
             response_code=outcome.response_code,
-            next_attempt_ms=verdict.due_ms,
+            next_attempt_at=None if verdict.due_ms is None else format_time(verdict.due_ms),
         )
         if has_failed and event.tenant != OPERATORS:  # a failed announcement is not announced in turn
             self._outside.announce(
@@ -245,8 +247,7 @@ class Deliverer:
         webhook = self.webhook
         self._outside.log.warning(
             "webhook_disabled",
-            webhook=webhook.id,
-            tenant=webhook.tenant,
+            **told(webhook),
             source=webhook.source,
             reason=standing.disabled,
             failures=standing.failures,

@@ -156,6 +156,8 @@ class Webhook(Struct, frozen=True, kw_only=True):
     seq: int = 0
     """The store's key; 0 until the store has seen it."""
     id: str
+    name: str = ""
+    """What a file calls it; empty for those of the API."""
     tenant: str = "default"
     url: str
     events: tuple[str, ...]

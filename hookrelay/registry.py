@@ -17,6 +17,7 @@ from hookrelay.audit import Actor, Entry, Trail, webhook_entry
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
 from hookrelay.model import LiveSecret, Webhook, WebhookFields, WebhookStatus
+from hookrelay.rules.egress import target
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.webhook import Defaults, resolve
 from hookrelay.store import audit, queue, webhooks
@@ -194,7 +195,9 @@ class Registry:
             total += count
             self._dispatcher.forget(seq, count)
         if total:
-            self._log.warning("deliveries_cancelled", webhook_key=seq, count=total, detail=why)
+            id, tenant, url = await self._store.read(webhooks.shown, seq, keep=True)
+            whose = {"webhook": id, "webhook_name": target(url).host, "tenant": tenant}
+            self._log.warning("deliveries_cancelled", **whose, count=total, detail=why)
 
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)

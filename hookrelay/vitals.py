@@ -12,6 +12,7 @@ from hookrelay.dispatch import Dispatcher
 from hookrelay.model import Webhook
 from hookrelay.net.dial import Dialer
 from hookrelay.registry import Registry
+from hookrelay.rules.webhook import called
 from hookrelay.store.chains import BLOCKED_MS
 from hookrelay.store.db import Store
 from hookrelay.telemetry.metrics import Metrics, Reading
@@ -125,10 +126,13 @@ class Vitals:
             waiting[webhook.seq] = (pending, overdue)
             if not number % BREATH:
                 await trio.lowlevel.checkpoint()
-        webhooks, told = list(catalog.by_seq.values()), []
-        if len(webhooks) <= self._config().metrics.per_webhook_limit:
+        webhooks, told, named = list(catalog.by_seq.values()), [], []
+        metrics = self._config().metrics
+        if len(webhooks) <= metrics.per_webhook_limit:
             for number, webhook in enumerate(webhooks, 1):
                 told.append((webhook.id, *waiting.get(webhook.seq, (0, 0.0)), dispatcher.is_up(webhook)))
+                if metrics.webhook_info:
+                    named.append((webhook.id, webhook.tenant, called(webhook)))
                 if not number % BREATH:
                     await trio.lowlevel.checkpoint()
         by_status = _by_status(webhooks)
@@ -146,6 +150,7 @@ class Vitals:
             by_status,
             told,
             catalog.by_id,
+            named,
         )
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 RULES = Path(__file__).parent.parent / "config" / "prometheus" / "alerts.yml"
 ALERTS = {rule["alert"]: rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+METRICS_PAGE = RULES.parent.parent.parent / "docs" / "metrics.md"
 COMMITS = "hookrelay_store_commit_seconds_bucket"
 
 
@@ -65,6 +67,16 @@ CASES = [
         "HookrelayEndpointDown",
         {'hookrelay_webhook_up{instance="a", webhook="wh_1"}': "1x20 0x40"},
         labels={"webhook": "wh_1"},
+    ),
+    Case(
+        "HookrelayEndpointDown",
+        {
+            'hookrelay_webhook_up{instance="a", webhook="wh_1"}': "1x20 0x40",
+            'hookrelay_webhook_info{instance="a", webhook="wh_1", tenant="acme", name="crm"}': "1x60",
+            'hookrelay_webhook_info{instance="a", webhook="wh_2", tenant="acme", name="shop"}': "1x60",
+        },
+        "(crm of acme)",
+        {"webhook": "wh_1", "tenant": "acme", "name": "crm"},
     ),
     Case(
         "HookrelayEndpointDisabled",
@@ -167,6 +179,10 @@ def test_what_an_alert_is_for_raises_it_alone(case, tmp_path):
     labels = {**case.labels} if case.alert == "HookrelayNotScraped" else {"instance": "a", **case.labels}
 
     def filled(text: str) -> str:
+        named = r"\{\{ with \$labels\.name \}\}(.*?)\{\{ end \}\}"
+        text = re.sub(
+            named, lambda found: found[1].replace("{{ . }}", labels["name"]) if "name" in labels else "", text
+        )
         text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], text)
         return re.sub(r"\{\{ \$value( \| \w+)? \}\}", case.value, text)
 
@@ -196,8 +212,11 @@ def test_every_rule_says_how_bad_it_is_and_what_to_do():
     for name, rule in ALERTS.items():
         assert rule["labels"].keys() == {"severity"}
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-        assert rule["annotations"].keys() == {"summary", "description", "runbook"}
-        assert rule["annotations"]["runbook"] == f"docs/metrics.md#{name.lower()}"
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        url = urlsplit(rule["annotations"]["runbook_url"])
+        assert (url.scheme, url.path) == ("file", "/usr/share/doc/hookrelay/docs/metrics.md")
+        assert url.fragment == name.lower()
+        assert f"\n### {name}\n" in METRICS_PAGE.read_text()
 
 
 def test_promtool_finds_nothing_wrong_with_the_example_of_a_scrape():

@@ -21,6 +21,7 @@ from hookrelay.store import events, history, queue
 from hookrelay.store.db import Store
 from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.units import format_time
 
 HOOK = webhook(delays=(0.0, 5.0, 300.0), headers=(("X-Key", "the customer's own secret"),))
 
@@ -106,6 +107,7 @@ async def test_a_request_has_the_headers_and_body_of_the_contract(autojump_clock
         "host": "r1.example",
         "content-type": "application/json",
         "user-agent": f"hookrelay/{__version__}",
+        "accept": "*/*",
         "accept-encoding": "identity",
         "x-key": "the customer's own secret",
         "webhook-id": one.id,
@@ -212,11 +214,13 @@ async def test_a_failure_is_recorded_with_the_next_due_time_and_logged(
             "delivery": one.store.ids.make("dlv", START_MS, 1),
             "event_id": made.event.id,
             "webhook": HOOK.id,
+            "webhook_name": "r1.example",
+            "tenant": HOOK.tenant,
             "attempt": strikes + 4,
             "error": error,
             "detail": "what went wrong",
             "response_code": 500 if error == "http_status" else None,
-            "next_attempt_ms": due_ms,
+            "next_attempt_at": format_time(due_ms),
         }
     ]
     assert one.metrics.attempts == {"success": 0, error: 1}
@@ -231,7 +235,7 @@ async def test_the_last_failure_ends_the_delivery_and_is_a_warning(autojump_cloc
         row, _, _, _ = await one.shown()
         one.store.close()
     assert (row.state, row.due_ms) == ("failed", None)
-    assert [(line["event"], line["log_level"], line["next_attempt_ms"]) for line in one.told] == [
+    assert [(line["event"], line["log_level"], line["next_attempt_at"]) for line in one.told] == [
         ("delivery_failed", "warning", None)
     ]
     assert one.metrics.deliveries["failed"] == 1

@@ -1,4 +1,5 @@
 from collections import Counter
+from datetime import datetime
 from itertools import pairwise
 from math import ceil
 
@@ -91,8 +92,10 @@ async def test_a_failing_receiver_is_asked_again_when_the_schedule_says_and_then
         assert await relay.waiting() == []
     assert [request.attempt for request in receiver.requests] == [1, 2, 3, 4]
     assert len({request.id for request in receiver.requests}) == 1
-    told_ms = [line["next_attempt_ms"] for line in relay.told]
-    for (earlier, later), delay, due_ms in zip(pairwise(receiver.requests), delays[1:], told_ms[:-1], strict=True):
+    told = [line["next_attempt_at"] for line in relay.told]
+    assert told[-1] is None
+    told_ms = [datetime.fromisoformat(text).timestamp() * 1000 for text in told[:-1]]
+    for (earlier, later), delay, due_ms in zip(pairwise(receiver.requests), delays[1:], told_ms, strict=True):
         assert earlier.ended_at is not None
         assert 0.9 * delay - 0.002 <= later.at - earlier.ended_at <= 1.1 * delay + 0.02
         assert later.at == pytest.approx(due_ms / 1000 - START_S, abs=0.01)

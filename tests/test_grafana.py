@@ -57,4 +57,5 @@ def test_a_panel_says_what_to_do_in_what_unit_for_whom_and_asks_for_the_chosen_o
 def test_every_metric_that_there_is_is_on_it():
     names = re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", METRICS, re.MULTILINE)
     assert len(names) > 25
-    assert [name for name in names if name not in TEXT] == []
+    opt_in = {"hookrelay_webhook_info"}  # a panel that joins it would be empty where it is off
+    assert [name for name in names if name not in TEXT and name not in opt_in] == []

@@ -13,6 +13,7 @@ from house import House, house
 from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
 from hookrelay.store import history, redeliver
+from hookrelay.tally import FINE_S
 
 ALL = Replay(since_ms=0, until_ms=1 << 50)
 
@@ -65,6 +66,11 @@ async def test_a_test_is_one_attempt_in_the_history_and_in_nothing_else(autojump
         assert made.metrics.attempts == {"success": 0}
         assert made.dispatcher.is_up(hook)
         assert made.dispatcher.pending() == 0
+        tally = made.tally
+        assert [totals for _, totals in await tally.series(hook.seq, FINE_S, 3000) if totals.attempts] == []
+        assert await tally.failures([hook.seq]) == {}
+        assert await made.store.read(history.count_dead, 10) == 0
+        assert tally.attempts(hook.seq) == 1  # whoever looks at the webhook's page sees it come
         receiver.answers(200, body=b"thanks")
         seq = await made.redeliverer.test(hook, "a.b", b"null")
         assert (await row_of(made, seq)).state == "succeeded"

@@ -43,7 +43,7 @@ class Target:
 
     def place(self) -> str:
         """`unix:PATH` or `http://HOST:PORT`."""
-        place = self._api or os.environ.get("HOOKRELAY_API") or _configured(self._config)
+        place = _tidied(self._api or os.environ.get("HOOKRELAY_API") or "") or _configured(self._config)
         if place.startswith("unix:") and Path(place).name == "events.sock":
             beside = f"{place.removesuffix('events.sock')}api.sock"
             raise click.UsageError(f"{place} is where events are submitted; the API is asked at {beside}.")
@@ -181,6 +181,12 @@ LINK = Id("lnk", "links", "dashboard-link --list")
 
 
 # --- where it is ------------------------------------------------------------------------------------------------
+
+
+def _tidied(place: str) -> str:
+    from hookrelay.rules.egress_url import tidied
+
+    return tidied(place)
 
 
 def _is_place(place: str) -> bool:

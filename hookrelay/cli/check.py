@@ -12,6 +12,7 @@ import tomli_w
 from hookrelay.cli.api import EX_CONFIG, Target
 from hookrelay.cli.reload import INVALID
 from hookrelay.cli.shown import clean, echo_error
+from hookrelay.config import load
 from hookrelay.config.load import DEFAULT_PATH, find
 from hookrelay.config.show import describe
 from hookrelay.model import ConfigError, ConfigMistake
@@ -34,8 +35,9 @@ def check(config: Path | None, print_effective: bool) -> int:
     if print_effective:
         click.echo(tomli_w.dumps(describe(loaded.config)), nl=False)
     # what --print prints is a file of its own
-    said = f"ok: {_count(len(loaded.webhooks), 'webhook')} in {_count(len(loaded.files), 'file')}"
-    click.echo(said, err=print_effective)
+    where = f"no configuration at {load.DEFAULT_PATH}: every default holds;" if file is None else f"{file}:"
+    said = f"{where} {_count(len(loaded.webhooks), 'webhook')} in {_count(len(loaded.files), 'file')}"
+    click.echo(f"ok: {clean(said)}", err=print_effective)
     return 0
 
 

@@ -6,12 +6,13 @@ import click
 
 from hookrelay.cli.api import DELIVERY, EVENT, WEBHOOK, Target, options, options_where, paging, show_list
 from hookrelay.cli.exchange import show_delivery
+from hookrelay.cli.misspelt import Group
 from hookrelay.cli.shown import echo_json
 
 _STATUSES = click.Choice(["pending", "held", "succeeded", "failed", "cancelled"])
 
 
-@click.group(short_help="List deliveries, look at one, try it again, watch them pass.")
+@click.group(cls=Group, short_help="List deliveries, look at one, try it again, watch them pass.")
 def command() -> None:
     """Look at deliveries over the daemon's HTTP API, and have one tried again or cancelled.
 

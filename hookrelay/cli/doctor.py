@@ -136,7 +136,7 @@ def _of_daemon(target: Target) -> Iterator[Finding | dict[str, Any]]:
         if error.is_forbidden:
             yield Finding("daemon", PROBLEM, str(error), "run this as root or as the daemon's user (api.mode)")
         elif error.is_absent and not target.is_named:
-            yield Finding("daemon", WARNING, f"none answers at {target.place()}", _START)
+            yield Finding("daemon", PROBLEM, f"none answers at {target.place()}", _START)
         else:
             yield Finding("daemon", PROBLEM, str(error), _START)
         return

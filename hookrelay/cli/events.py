@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from hookrelay.cli.api import EVENT, Target, confirm, options, paging, show_list
+from hookrelay.cli.misspelt import Group
 from hookrelay.cli.shown import clean, echo_json, facts, table
 
 
-@click.group(short_help="List events, look at one, expunge payloads.")
+@click.group(cls=Group, short_help="List events, look at one, expunge payloads.")
 def command() -> None:
     """Look at events over the daemon's HTTP API. `hookrelay send` submits them.
 

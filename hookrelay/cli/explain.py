@@ -12,7 +12,7 @@ from hookrelay.config.settings import EgressSettings, Loaded
 from hookrelay.config.show import without_password
 from hookrelay.model import ConfigError, Trust
 from hookrelay.rules.egress import Policy, Target, is_literal, judge_address, judge_name, target
-from hookrelay.rules.egress_url import check_text, to_ascii
+from hookrelay.rules.egress_url import as_stored, check_text, tidied
 
 EX_CONFIG = 78
 REFUSED_EARLY = (
@@ -56,7 +56,7 @@ def explain(url: str, config: Path | None, addresses: Sequence[str]) -> int:
 
 def _read_text(url: str, policy: Policy) -> tuple[str, Target]:
     try:
-        ascii_url = to_ascii(url)
+        ascii_url = as_stored(url)
         wrong = check_text(ascii_url, policy)
     except ValueError as error:
         wrong = str(error)
@@ -65,7 +65,7 @@ def _read_text(url: str, policy: Policy) -> tuple[str, Target]:
         raise _No(REFUSED_EARLY)
     where = target(ascii_url)
     # path and query may carry a token
-    typed = "" if ascii_url == url else f" ({re.split('[/?#:]', url)[3]} as typed)"
+    typed = "" if ascii_url == tidied(url) else f" ({re.split('[/?#:]', tidied(url))[3]} as typed)"
     _step("1 text", f"right: {where.scheme} to {where.host}{typed}, port {where.port}")
     return ascii_url, where
 

@@ -3,10 +3,11 @@
 import click
 
 from hookrelay.cli.api import KEY, Target, confirm, options, paging, show_list
+from hookrelay.cli.misspelt import Group
 from hookrelay.cli.shown import echo_json, facts
 
 
-@click.group(short_help="Make, list and revoke keys of the HTTP API.")
+@click.group(cls=Group, short_help="Make, list and revoke keys of the HTTP API.")
 def command() -> None:
     """Manage the keys of the HTTP API. Only administrators may.
 

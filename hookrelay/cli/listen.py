@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import secrets
 import sys
 import time
@@ -26,9 +27,10 @@ LONGEST_WAIT_S = 30.0
 
 class _Listener:
     def __init__(
-        self, client: "ApiClient", forwarder: "Forwarder", key: bytes, query: dict[str, Any], *, is_json: bool
+        self, client: "ApiClient", url: str, forwarder: "Forwarder", key: bytes, query: dict[str, Any], *, is_json: bool
     ) -> None:
         self._client = client
+        self._url = url
         self._forwarder = forwarder
         self._key = key
         self._query = query
@@ -62,13 +64,16 @@ class _Listener:
 
     def _listen_once(self) -> None:
         with self._client.stream("/v1/events/stream", self._query, self._last_id) as messages:
+            # only now: what happens from here on is told, what happened before is not
             if self._was_there:
                 click.echo("hookrelay: connected again, nothing was missed", err=True)
+            else:
+                click.echo(f"posting new events to {self._url}; Ctrl-C ends it", err=True)
             self._was_there = True
             for message in messages:
                 if message.kind == "event":
                     self._forward(message)
-                    self._last_id = message.id
+                self._last_id = message.id or self._last_id
 
     def _forward(self, message: "Message") -> None:
         import msgspec
@@ -92,6 +97,7 @@ class _Listener:
             ("webhook-timestamp", str(now)),
             ("webhook-signature", Signer([self._key]).signature(event.id, now, content).decode()),
             ("webhook-attempt", "1"),
+            ("accept", "*/*"),
             ("accept-encoding", "identity"),
         ]
         answer = self._forwarder.post(headers, content)
@@ -105,8 +111,37 @@ class _Listener:
             click.echo(f"{event.id}  {event.type}  →  {came}  {answer.duration_ms:.0f} ms")
 
 
+def _whole(text: str) -> str:
+    """The URL that is meant: `3000`, `:3000/hooks` and `localhost:3000` are servers of this machine, by plain http."""
+    from hookrelay.rules.egress_url import tidied
+
+    url = tidied(text)
+    url = f"localhost:{url}" if re.match(r"[0-9]{1,5}(?:/|$)", url) else f"localhost{url}" if url[:1] == ":" else url
+    if "://" not in url:
+        if not _HERE.match(url):
+            raise _no_url(text, "and with http:// or https:// before it where it is not on this machine")
+        url = f"http://{url}"
+    try:
+        place = urlsplit(url)
+        is_whole = place.scheme in ("http", "https") and bool(place.hostname) and (place.port or 80) > 0
+        is_whole = is_whole and not place.netloc.endswith(":")
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise _no_url(text, "or a port of this machine, such as 3000")
+    return url
+
+
+_HERE = re.compile(r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?=[:/?]|$)", re.IGNORECASE)
+
+
+def _no_url(text: str, more: str) -> click.BadParameter:
+    said = f"{text!r} is no URL: write one such as http://localhost:3000/webhooks, {more}"
+    return click.BadParameter(said, param_hint="--forward-to")
+
+
 @click.command(name="listen", short_help="Post events to a server on your machine as they come: for development.")
-@click.option("--forward-to", "url", required=True, metavar="URL", help="Such as http://localhost:3000/webhooks.")
+@click.option("--forward-to", "url", required=True, metavar="URL", help="Such as localhost:3000/webhooks, or 3000.")
 @click.option("--events", "types", multiple=True, metavar="TYPE", help="Only these: a type, or booking.*; repeatable.")
 @click.option("--tenant", help="Only events of this tenant.  [default: the key's, or all]")
 @click.option("--secret-file", metavar="FILE", help="Sign with the secret in it; else one is made up and printed.")
@@ -121,14 +156,10 @@ def command(target: Target, url: str, types: Sequence[str], tenant: str | None, 
 
     \b
     Examples:
-      hookrelay listen --forward-to http://localhost:3000/webhooks
+      hookrelay listen --forward-to localhost:3000/webhooks
       hookrelay listen --forward-to http://localhost:3000/webhooks --events 'booking.*' --tenant acme
     """
-    place = urlsplit(url)
-    if place.scheme not in ("http", "https") or not place.hostname:
-        raise click.BadParameter(
-            f"{url!r} is no URL: write one such as http://localhost:3000/webhooks", param_hint="--forward-to"
-        )
+    url = _whole(url)
     from hookrelay.net.forward import Forwarder
 
     key = secrets.token_bytes(32) if secret_file is None else read_key(secret_file)
@@ -136,8 +167,7 @@ def command(target: Target, url: str, types: Sequence[str], tenant: str | None, 
         click.echo(f"signed with whsec_{base64.b64encode(key).decode()}: give it to what verifies", err=True)
     query = {"types": ",".join(types) or None, "tenant": tenant}
     with target.client() as client, Forwarder(url) as forwarder:
-        listener = _Listener(client, forwarder, key, query, is_json=target.is_json)
-        click.echo(f"posting new events to {url}; Ctrl-C ends it", err=True)
+        listener = _Listener(client, url, forwarder, key, query, is_json=target.is_json)
         try:
             listener.run()
         except KeyboardInterrupt:

@@ -7,6 +7,8 @@ from keyword import iskeyword
 import click
 from click.shell_completion import CompletionItem
 
+from hookrelay.cli.misspelt import Group
+
 _COMMANDS = {
     "serve": "Run the daemon.",
     "check": "Check the configuration files, and say what they come to.",
@@ -34,7 +36,7 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

@@ -20,13 +20,14 @@ from hookrelay.cli.api import (
     show_list,
 )
 from hookrelay.cli.exchange import show_exchange
+from hookrelay.cli.misspelt import Group
 from hookrelay.cli.shown import echo_json, facts
 
 _RESETTABLE = (*("description", "headers", "max-in-flight", "metadata", "ordered", "rate-limit", "retry", "timeout"),)
 _UNREADABLE = "74 a file cannot be read"
 
 
-@click.group(short_help="List, make, change, test and delete webhooks.")
+@click.group(cls=Group, short_help="List, make, change, test and delete webhooks.")
 def command() -> None:
     """Manage webhooks over the daemon's HTTP API.
 

@@ -33,6 +33,7 @@ KEYS = {
     "log.level": "debug, info, warning or error. Successes are told at debug only.",
     "log.format": "console for people, json for machines; auto: console on a terminal, JSON lines elsewhere.",
     "metrics.per_webhook_limit": "With more webhooks than this there are no series of single webhooks.",
+    "metrics.webhook_info": "Also tenant, and name or URL's host, of each webhook: what customers write, on /metrics.",
     "telemetry.otlp_endpoint": "Where OpenTelemetry spans go, by OTLP over HTTP. By pip it needs the extra otel.",
 }
 

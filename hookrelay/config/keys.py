@@ -63,6 +63,7 @@ def _keys() -> tuple[Key, ...]:
         Key("log", "level", "level", choice("debug", "info", "warning", "error"), "info"),
         Key("log", "format", "format", choice("auto", "console", "json"), "auto"),
         Key("metrics", "per_webhook_limit", "per_webhook_limit", count(0, 100_000, 1000), 1000, "toml"),
+        Key("metrics", "webhook_info", "webhook_info", values.flag, False, "toml"),
         Key("telemetry", "otlp_endpoint", "otlp_endpoint", values.endpoint, None),
     )
 

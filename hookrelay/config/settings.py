@@ -126,6 +126,7 @@ class MetricsSettings(Struct, frozen=True):
     """`[metrics]`"""
 
     per_webhook_limit: int
+    webhook_info: bool
 
 
 class Otel(Struct, frozen=True):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from hookrelay.config import key_file, pem
 from hookrelay.config.settings import Tcp, Unix
 from hookrelay.rules.egress import AddressRule, only_exact, written
+from hookrelay.rules.egress_url import tidied
 from hookrelay.rules.webhook_texts import (
     RETRY_EXAMPLE,
     check_max_in_flight,
@@ -158,7 +159,7 @@ def mode(value: object, base: Path) -> int:
 def store_path(value: object, base: Path) -> Path:
     """The database file of `store.url`. The URL is not repeated: one of another kind may hold a password."""
     right = "sqlite:///var/lib/hookrelay/hookrelay.db"
-    text = _text(value, "a URL", right)
+    text = tidied(_text(value, "a URL", right))
     if text.startswith(("postgresql:", "postgres:")):
         raise ValueError(f'PostgreSQL is not available yet: use a file, such as "{right}"')
     if not text.startswith("sqlite://"):
@@ -210,7 +211,7 @@ def hosts(value: object, base: Path) -> tuple[str, ...]:
 
 def origin(value: object, base: Path) -> str:
     """Where customers reach the dashboard: a scheme, a host and maybe a port."""
-    text = _text(value, "a URL", "https://hooks.example.com").lower()
+    text = tidied(_text(value, "a URL", "https://hooks.example.com")).lower()
     match = _WEB.fullmatch(text.removesuffix("/") + "/")
     if match is None or not _is_place(match["place"]):
         raise ValueError(f'{shown(text)} is not an address: write one such as "https://hooks.example.com"')
@@ -303,7 +304,7 @@ def proxy(value: object, base: Path) -> str:
     right = (
         'a proxy is written "http://proxy.example:3128", "socks5://proxy.example:1080" or with USER:PASSWORD@ inside'
     )
-    text = _text(value, "a URL", "http://proxy.example:3128")
+    text = tidied(_text(value, "a URL", "http://proxy.example:3128"))
     if text.startswith("socks5h:"):
         raise ValueError("lets the proxy look names up, which would get round the rules of egress: write socks5://")
     if text.count("@") > 1:
@@ -318,7 +319,7 @@ def proxy(value: object, base: Path) -> str:
 
 def endpoint(value: object, base: Path) -> str:
     """The URL of a telemetry collector."""
-    text = _text(value, "a URL", "http://127.0.0.1:4318")
+    text = tidied(_text(value, "a URL", "http://127.0.0.1:4318"))
     match = _WEB.fullmatch(text)
     if match is None or not _is_place(match["place"]):
         raise ValueError('is not a collector\'s address: write one such as "http://127.0.0.1:4318"')

@@ -99,6 +99,7 @@ class _Reader:
                 resolve(
                     fields,
                     id=file_webhook_id(name),
+                    name=name,
                     source=f"file:{file.name}",
                     defaults=self._defaults,
                     secrets=secrets,

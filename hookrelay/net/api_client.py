@@ -2,7 +2,7 @@
 
 import os
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,9 @@ TIMEOUT_S = 150.0
 """A test event's answer takes as long as its receiver: at most the longest `timeout` of a webhook, and some more."""
 LONG_S = 3600.0
 """How long a copy of the store may be in the making, or a look at all of it, before anything is answered."""
+SUBMITTED_LINES = 512
+SUBMITTED_BYTES = 256 * 1024
+"""Of events that one request submits: well below what a body may hold, and enough for a commit."""
 STREAM_SILENCE_S = 45.0
 """A stream says something every 15 s: after three times that it is broken."""
 
@@ -40,7 +43,10 @@ class Problem(Exception):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One server-sent event (WHATWG HTML §9.2): what kind, its id where it has one, its data's bytes."""
+    """One server-sent event (WHATWG HTML §9.2): what kind, its id where it has one, its data's bytes.
+
+    Also, of the kind `place`, an id without data: where to go on from although there was no event yet.
+    """
 
     kind: str
     id: str
@@ -111,6 +117,30 @@ class ApiClient:
             if cursor is None:
                 return
 
+    def submit(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Submit events (one JSON object each, without newlines) and yield their answers in order.
+
+        Raises Problem where the daemon refuses all of a request, Unreachable where it is not there, or goes away.
+        """
+        chunk, size = list[bytes](), 0
+        for line in lines:
+            chunk.append(line)
+            size += len(line)
+            if len(chunk) == SUBMITTED_LINES or size >= SUBMITTED_BYTES:
+                yield from self._submit(chunk)
+                chunk, size = [], 0
+        if chunk:
+            yield from self._submit(chunk)
+
+    def _submit(self, lines: list[bytes]) -> list[bytes]:
+        with self._told():
+            answer = self._client.post(
+                "/v1/events", content=b"\n".join(lines) + b"\n", headers={"content-type": "application/x-ndjson"}
+            )
+        if not answer.is_success:
+            _read(answer)
+        return answer.content.removesuffix(b"\n").split(b"\n")
+
     @contextmanager
     def stream(
         self, path: str, query: Mapping[str, object] | None = None, last_id: str | None = None
@@ -159,7 +189,7 @@ class ApiClient:
         try:
             yield
         except httpx.ConnectError as error:
-            cause = _cause(error)
+            cause = cause_of(error)
             detail = (isinstance(cause, OSError) and cause.strerror) or str(error)
             raise Unreachable(
                 self.place,
@@ -192,14 +222,16 @@ def _read(answer: httpx.Response) -> Any:
 
 def _messages(chunks: Iterator[bytes]) -> Iterator[Message]:
     rest = b""
-    kind, last_id, data = "message", "", list[bytes]()
+    kind, last_id, told_id, data = "message", "", "", list[bytes]()
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if not line:
                 if data:
                     yield Message(kind, last_id, b"\n".join(data))
-                kind, data = "message", []
+                elif last_id != told_id:
+                    yield Message("place", last_id, b"")
+                kind, data, told_id = "message", [], last_id
                 continue
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -211,7 +243,8 @@ def _messages(chunks: Iterator[bytes]) -> Iterator[Message]:
                 last_id = value.decode()
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
+    """What an exception of httpx's came of in the end."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error

@@ -1,9 +1,13 @@
 """Posts events to a server on this machine, signed as deliveries are: for `hookrelay listen`."""
 
+import socket
 import time
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
+
+from hookrelay.net.api_client import cause_of
 
 TIMEOUT_S = 30.0
 
@@ -40,5 +44,17 @@ class Forwarder:
             )
             status = self._client.send(request).status_code
         except httpx.HTTPError as problem:
-            error = str(problem) or type(problem).__name__
+            error = self._told(problem)
         return Forwarded(status, error, (time.perf_counter() - begun) * 1000)
+
+    def _told(self, problem: httpx.HTTPError) -> str:
+        """What went wrong, in words that say where to look."""
+        place, cause = urlsplit(self._url), cause_of(problem)
+        port = place.port or (443 if place.scheme == "https" else 80)
+        if isinstance(cause, ConnectionRefusedError):
+            return f"nothing listens at {place.hostname}, port {port}: start the server there, or name another port"
+        if isinstance(cause, socket.gaierror):
+            return f"the name {place.hostname} is not known here"
+        if isinstance(problem, httpx.TimeoutException):
+            return f"no answer within {TIMEOUT_S:g} s"
+        return (isinstance(cause, OSError) and cause.strerror) or str(problem) or type(problem).__name__

@@ -8,6 +8,7 @@ from hookrelay.model import AttemptError, Outcome
 from hookrelay.net.dial import Dialer, Origin, Phase
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.http1 import Connection
+from hookrelay.rules import redirect
 from hookrelay.rules.phases import written
 
 BODY_S = 5.0
@@ -127,7 +128,7 @@ class Poster:
             self._started_ms,
             self._head_at - self._started,
             None if accepted else "http_status",
-            "" if accepted else f"the receiver answered {code}",
+            "" if accepted else redirect.answered(code, self._head),
             code,
             self._head,
             body,

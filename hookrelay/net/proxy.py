@@ -15,6 +15,7 @@ from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.http1 import BODY_KEPT, BODY_LIMIT
 from hookrelay.net.post import BODY_S
 from hookrelay.net.tunnel import Parts, Phase, Way, shown_head, taken_apart
+from hookrelay.rules import redirect
 from hookrelay.rules.phases import written
 
 _TIMED_OUT: dict[Phase, tuple[AttemptError, str]] = {
@@ -160,7 +161,7 @@ class ProxyPoster:
             self._started_ms,
             self._head_at - self._started,
             None if accepted else "http_status",
-            "" if accepted else f"the receiver answered {code}",
+            "" if accepted else redirect.answered(code, self._head),
             code,
             self._head,
             b"".join(self._body)[:BODY_KEPT],

@@ -25,6 +25,9 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?P<port>:[^:]*)?")
 _PORT = re.compile(r":[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _EXAMPLE = '"https://example.com:8443/hooks"'
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:")
+_PASTED = " \t\r\n\v\f\u00a0\u2028\u2029\u200b\ufeff"
+"""What comes along before and behind a text that is copied from a page, a mail or a terminal."""
 
 
 def check_url(url: str, policy: Policy) -> str | None:
@@ -77,12 +80,23 @@ def check_text(url: str, policy: Policy) -> str | None:
     return _port_mistake(target(url), policy)
 
 
-def to_ascii(url: str) -> str:
-    """The URL with an international host name as IDNA 2008 writes it in ASCII (`xn--…`); all else as it is.
+def tidied(url: str) -> str:
+    """The URL without the blanks it was pasted with, its scheme in lower case (RFC 3986 §3.1); all else as it is.
+
+    Phones begin what is typed with a capital, and copying takes a space or the line's end along.
+    """
+    url = url.strip(_PASTED)
+    scheme = _SCHEME.match(url)
+    return url if scheme is None else scheme[0].lower() + url[scheme.end() :]
+
+
+def as_stored(url: str) -> str:
+    """The URL as it is kept and called: tidied, an international host name in ASCII as IDNA 2008 writes it (`xn--…`).
 
     ValueError where the name is none that IDNA 2008 knows. Nothing is mapped, for a reader would then see another name
     than the one that is called: no circled digits, no ideographic full stops, no upper case beyond ASCII.
     """
+    url = tidied(url)
     match = None if url.isascii() or len(url) > MAX_URL else _INTERNATIONAL.fullmatch(url)
     if match is None or match[2].isascii():
         return url

@@ -131,6 +131,7 @@ def _common(webhook: Webhook, version: str) -> tuple[str, dict[str, str]]:
         "host": host if where.port == DEFAULT_PORTS[where.scheme] else f"{host}:{where.port}",
         "content-type": "application/json",
         "user-agent": f"hookrelay/{version}",
+        "accept": "*/*",
         "accept-encoding": "identity",
         **{name.lower(): value for name, value in webhook.headers},
     }

@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from hookrelay.model import FieldError, Trust, Webhook, WebhookFields, WebhookStatus, random_ulid
-from hookrelay.rules.egress import Policy
-from hookrelay.rules.egress_url import check_url, to_ascii
+from hookrelay.rules.egress import Policy, target
+from hookrelay.rules.egress_url import as_stored, check_url
 from hookrelay.rules.pattern import RIGHT_PATTERN, RIGHT_TENANT, TYPE_LENGTH, is_pattern, is_tenant
 from hookrelay.rules.webhook_texts import (
     DEFAULT_RETRY,
@@ -77,7 +77,7 @@ def read(
 ) -> tuple[WebhookFields | None, list[FieldError]]:
     """Webhook fields from decoded JSON or TOML: the fields where nothing is wrong, else None and every mistake.
 
-    An international host name in the URL comes back in its ASCII form. `also` names keys that the caller reads itself;
+    The URL comes back as it is to be kept (`as_stored`). `also` names keys that the caller reads itself;
     they are passed over, and suggested for misspelt ones.
     """
     strange = islice((key for key in values if key not in _FIELDS and key not in also), MISTAKES_MOST)
@@ -96,7 +96,7 @@ def read(
             good[name] = _right_items(name, values[name])
     if "url" in good:
         try:
-            good["url"] = to_ascii(good["url"])
+            good["url"] = as_stored(good["url"])
         except ValueError as error:
             errors.append(FieldError("url", str(error)))
             del good["url"]
@@ -136,6 +136,7 @@ def resolve(
     status: WebhookStatus = "active",
     held: Literal["deliver", "discard"] = "deliver",
     trust: Trust | None = None,
+    name: str = "",
 ) -> Webhook:
     """The webhook in force that checked `fields` describe. `secrets` sign, newest first."""
     retry = defaults.retry if fields.retry is None else fields.retry
@@ -143,6 +144,7 @@ def resolve(
         retry = tuple(retry)
     return Webhook(
         id=id,
+        name=name,
         tenant=fields.tenant,
         url=fields.url,
         events=tuple(fields.events),
@@ -161,6 +163,16 @@ def resolve(
         held=held,
         source=source,
     )
+
+
+def called(webhook: Webhook) -> str:
+    """What people call it: its name in a file, or its URL's host; path and query may carry a token."""
+    return webhook.name or target(webhook.url).host
+
+
+def told(webhook: Webhook) -> dict[str, str]:
+    """Which webhook it is, as a line of the log says it."""
+    return {"webhook": webhook.id, "webhook_name": called(webhook), "tenant": webhook.tenant}
 
 
 def file_webhook_id(name: str) -> str:

@@ -25,17 +25,21 @@ _MAX_ATTEMPTS = 50
 
 
 def decode_secret(text: str) -> bytes:
-    """The key that a `whsec_…` secret stands for. The ValueError says what is right, and nothing of the secret."""
+    """The key that a `whsec_…` secret stands for, its base64 padded or not: the reference libraries sign the same.
+
+    The ValueError says what is right, and nothing of the secret.
+    """
     right = 'write "whsec_" and the base64 of 24 to 64 random bytes, as `openssl rand -base64 32` prints it'
     head, encoded = text[:6], text[6:]
     if head != "whsec_":
         raise ValueError(f"does not start with whsec_: {right}")
     try:
-        key = base64.b64decode(encoded, validate=True)
+        key = base64.b64decode(encoded if "=" in encoded else encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
         # not chained: the cause may quote the secret
         raise ValueError(f"is not base64 after whsec_: {right}") from None
-    if base64.b64encode(key).decode() != encoded:
+    whole = base64.b64encode(key).decode()
+    if encoded not in (whole, whole.rstrip("=")):
         raise ValueError(f"is not base64 after whsec_: {right}")
     if not 24 <= len(key) <= 64:
         raise ValueError(f"holds {len(key)} bytes: {right}")

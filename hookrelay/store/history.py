@@ -87,6 +87,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     until_ms: int | None = None
     """Excluded."""
     code: int | None = None
+    without_tests: bool = False
+    """A test that failed is in the history of its webhook, but no dead letter."""
 
 
 _COLUMNS = (
@@ -108,7 +110,7 @@ _STEP = (
     " WHERE (:state IS NULL OR d.state = :state) AND (:is_held IS NULL OR (w.status <> 'active') = :is_held)"
     " AND (:type IS NULL OR e.type = :type) AND (:since IS NULL OR d.created_ms >= :since)"
     " AND (:until IS NULL OR d.created_ms < :until) AND (:code IS NULL OR d.response_code = :code)"
-    " AND (:tenant IS NULL OR e.tenant = :tenant))"
+    " AND (:tenant IS NULL OR e.tenant = :tenant) AND (:without_tests = 0 OR e.test = 0))"
 )
 _GIVEN = _STEP.format(numbers="SELECT value FROM json_each(:numbers)")
 _OF_ALL = _STEP.format(
@@ -144,11 +146,13 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
         "code": wanted.code,
         "webhook": wanted.webhook,
         "tenant": wanted.tenant,
+        "without_tests": int(wanted.without_tests),
         "low": low,
     }
     is_ended = wanted.state in ("failed", "cancelled")
     narrows = (wanted.is_held, wanted.type, wanted.since_ms, wanted.until_ms, wanted.code)
-    steps = sizes(limit, is_picky=any(each is not None for each in narrows) or not (is_ended or wanted.state is None))
+    is_picky = any(each is not None for each in narrows) or not (is_ended or wanted.state is None)
+    steps = sizes(limit, is_picky=is_picky or wanted.without_tests)
     if wanted.webhook is None and wanted.tenant is not None and wanted.event is None:
         return fill(_merged(conn, wanted.tenant, match, start), start, limit, steps)
     if wanted.webhook is not None:
@@ -165,7 +169,8 @@ def deliveries(conn: apsw.Connection, wanted: Wanted, before: int | None, limit:
 def recent(conn: apsw.Connection, numbers: Sequence[int]) -> list[DeliveryRow]:
     """These deliveries, as far as they are still there, in the given order."""
     all_of_them = dict.fromkeys(("state", "is_held", "type", "since", "until", "code", "tenant"))
-    step = _delivery_step(conn.execute(_GIVEN, {**all_of_them, "numbers": json.dumps(list(numbers))}).get)
+    place = {**all_of_them, "without_tests": 0, "numbers": json.dumps(list(numbers))}
+    step = _delivery_step(conn.execute(_GIVEN, place).get)
     rows = {row.seq: row for row in step.rows}
     return [rows[number] for number in numbers if number in rows]
 
@@ -209,10 +214,11 @@ def ended(conn: apsw.Connection, wanted: Ended, above: int, limit: int) -> tuple
 
 
 def count_dead(conn: apsw.Connection, most: int) -> int:
-    """How many deliveries have failed for good, counted no further than `most`."""
+    """How many deliveries have failed for good, tests aside, counted no further than `most`."""
     count: int = conn.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM delivery INDEXED BY delivery_dead"
-        " WHERE state IN ('failed', 'cancelled') AND state = 'failed' LIMIT ?)",
+        "SELECT count(*) FROM (SELECT 1 FROM delivery AS d INDEXED BY delivery_dead"
+        " CROSS JOIN event AS e ON e.seq = d.event"
+        " WHERE d.state IN ('failed', 'cancelled') AND d.state = 'failed' AND e.test = 0 LIMIT ?)",
         (most,),
     ).get
     return count

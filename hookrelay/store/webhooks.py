@@ -139,6 +139,14 @@ def find(conn: apsw.Connection, id: str) -> tuple[int, str] | None:
     return row
 
 
+def shown(conn: apsw.Connection, seq: int) -> tuple[str, str, str]:
+    """Id, tenant and URL of a webhook, also of one that was deleted."""
+    row: tuple[str, str, str] = conn.execute(
+        "SELECT id, tenant, definition ->> 'url' FROM webhook WHERE seq = ?", (seq,)
+    ).get
+    return row
+
+
 def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, key: Key | None) -> int | str:
     """Write a new webhook down: its key. Where the request's idempotency key was used before: the id of the webhook
     that it made then, or `conflict` where it came with other content.

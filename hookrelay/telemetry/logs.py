@@ -28,10 +28,11 @@ def configure(level: str, format: Literal["auto", "console", "json"], stream: Te
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
+        _in_order,
     ]
     if is_console:
         processors.append(_escaped)
-        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time"))
+        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", sort_keys=False))
     else:
         processors.append(structlog.processors.JSONRenderer(ensure_ascii=True))
         processors.append(_without_delete)
@@ -60,6 +61,14 @@ class _Unfailing:
     def flush(self) -> None:
         with suppress(OSError):
             self._out.flush()
+
+
+_FIRST = ("event", "level", "webhook", "webhook_name", "tenant", "time")
+
+
+def _in_order(_: object, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What happened, how bad it is and to whom stand first: a line that a screen cuts off still says that."""
+    return {name: line[name] for name in _FIRST if name in line} | dict(line)
 
 
 def _escaped(_: object, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -73,6 +73,8 @@ class Reading(Struct, frozen=True):
     """`(webhook id, pending, overdue seconds, is up)`, or nothing where there are too many of them."""
     known: Container[str] = ()
     """The ids of all webhooks that there are."""
+    named: Sequence[tuple[str, str, str]] = ()
+    """`(webhook id, tenant, name)`, where `metrics.webhook_info` is on and there are not too many."""
 
 
 async def _read_nothing() -> Reading:
@@ -236,6 +238,13 @@ class Snapshot(Collector):
         yield pending
         yield overdue
         yield up
+        if self._reading.named:
+            info = GaugeMetricFamily(
+                "hookrelay_webhook_info", "Always 1: whose it is, and its name.", labels=["webhook", "tenant", "name"]
+            )
+            for labels in self._reading.named:
+                info.add_metric(labels, 1)
+            yield info
 
 
 _GAUGES = {

@@ -8,6 +8,7 @@ import trio
 from hookrelay.net.asgi import OWNER, App, Receive, Scope, Send
 from hookrelay.rules.rate import Rate
 from hookrelay.web.calls import MOST, Calls
+from hookrelay.web.http import Answer, prefers_html
 from hookrelay.web.keyring import EVERYBODY, LOCAL, Caller, Keyring
 from hookrelay.web.problems import Problem
 
@@ -15,6 +16,10 @@ SERVER = "*"
 """The target of `OPTIONS *`: the server as a whole (RFC 9112 §3.2.4)."""
 OPEN = frozenset({SERVER, "/metrics", "/-/healthy", "/-/ready", "/openapi.json", "/docs", "/docs/style.css"})
 """Paths that need no key on any listener, and that always answer."""
+
+NO_KEY = "no key was sent: send `Authorization: Bearer KEY`, or call over the Unix socket"
+WRONG_KEY = "the key that was sent is not known here: it is mistyped, or was revoked"
+"""The two have one status, and say nothing of whose keys there are (THREATS §3)."""
 
 FAILURES = Rate(10.0, 20)
 """Wrong keys that an address may show: after 20 one every 10 s."""
@@ -46,7 +51,8 @@ class Gate:
 
     Over TCP every other call needs a key, and `Host` must be one that we answer for, so that no web page can reach the
     API by a name of its own (DNS rebinding, THREATS §3). The caller stands in `scope["caller"]`. All that is decided
-    from the header: of who is turned away no body is read.
+    from the header: of who is turned away no body is read. A browser at `/` is led to the dashboard, which has a door
+    of its own.
     """
 
     def __init__(
@@ -89,7 +95,7 @@ class Gate:
         finally:
             calls.end(owner)
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _refusal(self, scope: Scope) -> Answer | None:
         hosts, tokens = [], []
         for name, value in scope["headers"]:
             if name == b"host":
@@ -101,6 +107,8 @@ class Gate:
             return Problem("wrong_host", "the Host header names no host of this server: api.hosts lists them")
         if scope["path"] in OPEN or is_dashboard(scope["path"]):
             return None
+        if scope["path"] == "/" and _is_browser(scope):
+            return Answer(status=303, headers={"location": "/dashboard", "vary": "accept", "cache-control": "no-store"})
         caller = self._caller(tokens[0]) if len(tokens) == 1 else None
         if caller is not None:
             scope["caller"] = caller
@@ -112,15 +120,22 @@ class Gate:
                 "too many requests with a wrong key came from this address: wait, then send a right one",
                 headers={"retry-after": str(ceil(wait_s))},
             )
-        return Problem(
-            "unauthorized",
-            "send `Authorization: Bearer KEY` with a key that was not revoked, or call over the Unix socket",
-            headers={"www-authenticate": "Bearer"},
-        )
+        said = WRONG_KEY if any(map(_token, tokens)) else NO_KEY
+        return Problem("unauthorized", said, headers={"www-authenticate": "Bearer"})
 
     def _caller(self, header: bytes) -> Caller | None:
-        scheme, _, token = header.partition(b" ")
-        return self._keyring.check(token.strip()) if scheme.lower() == b"bearer" else None
+        return self._keyring.check(_token(header))
+
+
+def _token(header: bytes) -> bytes:
+    """What an `Authorization` header shows as a key; empty where it shows none."""
+    scheme, _, token = header.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _is_browser(scope: Scope) -> bool:
+    accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    return scope["method"] in ("GET", "HEAD") and prefers_html(accept.decode("latin-1"))
 
 
 def _owner(scope: Scope) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from hookrelay.model import FieldError, Refused
 from hookrelay.rules.payload import MAX_DEPTH, is_too_deep
-from hookrelay.rules.wording import MISTAKES_MOST, shown, unknown
+from hookrelay.rules.wording import MISTAKES_MOST, got, shown, unknown
 from hookrelay.web.http import Request
 
 JSON = "application/json"
@@ -63,7 +63,8 @@ def decode_object(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("invalid_json", f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise Refused("invalid_json", 'the body must be a JSON object, such as {"url": "https://example.com/"}')
+        right = 'the body must be a JSON object, such as {"url": "https://example.com/"}'
+        raise Refused("invalid_field", f"{right}, got {got(value)}")
     return value
 
 

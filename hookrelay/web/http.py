@@ -4,6 +4,7 @@ A framework's routing, requests and responses cost three times as much, which at
 notice (docs/decisions/0013).
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,8 +14,14 @@ import trio
 
 from hookrelay.model import Refused
 from hookrelay.net.asgi import BODY_MOST, Receive, Scope, Send
+from hookrelay.rules.wording import shown
 
 PARAMETERS_MOST = 64
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+
+class Coded(Refused):
+    """The body is in a content coding: the answer names those that are taken."""
 
 
 class Request:
@@ -63,17 +70,45 @@ class Request:
         return self.header(b"content-length") not in (None, "0") or self.header(b"transfer-encoding") is not None
 
     async def body(self, most: int | None = None) -> bytes:
-        """The whole body; for one caller. One of over `most` bytes is refused by the server, with 413."""
+        """The whole body; for one caller. One of over `most` bytes is refused by the server, with 413.
+
+        Refused where it is in a content coding: none is undone here.
+        """
         if most is not None:
             self.scope["state"][BODY_MOST] = most
         message = await self._receive()
         body: bytes = message["body"]
+        if body:
+            self._check_coding()
         return body
+
+    def _check_coding(self) -> None:
+        for name, value in self.scope["headers"]:
+            if name != b"content-encoding":
+                continue
+            for coding in value.decode("latin-1").lower().split(","):
+                if coding.strip() not in ("", "identity"):
+                    raise Coded(
+                        "unsupported_media_type",
+                        f"the body is in the content coding {shown(coding.strip())}, which is not undone here: "
+                        "send it as it is, without Content-Encoding",
+                    )
 
     async def gone(self) -> None:
         """Return when the client has gone. The body must have been taken."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether an `Accept` header asks for a page rather than for JSON, as browsers' do (RFC 9110 §12.5.1)."""
+    weights: dict[str, float] = {}
+    for each in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in each.split(";"))
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        weights[kind] = float(weight) if _WEIGHT.fullmatch(weight) else 0.0
+    json = next((weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights), 0.0)
+    return weights.get("text/html", 0.0) > json
 
 
 def _parse(text: bytes) -> dict[str, list[str]]:

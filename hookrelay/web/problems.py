@@ -6,7 +6,7 @@ import msgspec
 
 from hookrelay.model import FieldError, Refused
 from hookrelay.rules.wording import MISTAKES_MOST
-from hookrelay.web.http import Answer
+from hookrelay.web.http import Answer, Coded
 
 TITLES: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "The body is not JSON"),
@@ -65,6 +65,11 @@ def problem_of(error: Refused) -> Problem:
     errors = error.errors
     if error.field is not None and not errors:
         errors = (FieldError(error.field, error.detail),)
-    errors = errors[:MISTAKES_MOST]
-    headers = {"retry-after": "5"} if TITLES[error.code][0] in (429, 503) else None
-    return Problem(error.code, error.detail, errors, headers)
+    return Problem(error.code, error.detail, errors[:MISTAKES_MOST], headers_of(error))
+
+
+def headers_of(error: Refused) -> dict[str, str]:
+    """What the answer to a `Refused` says beside its body."""
+    if isinstance(error, Coded):
+        return {"accept-encoding": "identity"}  # RFC 9110 §12.5.3: only where a coding is to blame
+    return {"retry-after": "5"} if TITLES[error.code][0] in (429, 503) else {}

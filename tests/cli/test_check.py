@@ -33,7 +33,7 @@ def config_file(tmp_path, monkeypatch):
 
 def test_a_right_configuration_is_ok(config_file, capsys):
     assert check(config_file, print_effective=False) == 0
-    assert capsys.readouterr() == ("ok: 2 webhooks in 1 file\n", "")
+    assert capsys.readouterr() == (f"ok: {config_file}: 2 webhooks in 1 file\n", "")
 
 
 def test_without_a_path_the_default_file_is_checked_where_it_exists(config_file, capsys):
@@ -41,7 +41,8 @@ def test_without_a_path_the_default_file_is_checked_where_it_exists(config_file,
     assert check(None, print_effective=False) == 78
     config_file.unlink()
     assert check(None, print_effective=False) == 0
-    assert capsys.readouterr().out == "ok: 2 webhooks in 1 file\n"
+    said = f"ok: no configuration at {config_file}: every default holds; 2 webhooks in 1 file\n"
+    assert capsys.readouterr().out == said
 
 
 def test_every_mistake_is_a_line_on_stderr_and_counted(config_file):
@@ -64,7 +65,7 @@ def test_print_shows_the_settings_in_force_as_toml_alone_on_stdout(config_file, 
     assert tomllib.loads(result.stdout)["delivery"]["timeout"] == "10s"
     assert "hunter2" not in result.output
     assert "whsec_" not in result.output
-    assert result.stderr == "ok: 2 webhooks in 1 file\n"
+    assert result.stderr == f"ok: {config_file}: 2 webhooks in 1 file\n"
 
 
 def test_a_missing_file_that_was_named_is_a_mistake(tmp_path):

@@ -25,6 +25,30 @@ def test_colours_are_for_terminals_that_want_them(stub, command):
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["sned"], "send"),
+        (["chekc"], "check"),
+        (["webhook"], "webhooks"),
+        (["dashboard-lnk"], "dashboard-link"),
+        (["webhooks", "lst"], "list"),
+        (["deliveries", "retyr", "dlv_1"], "retry"),
+        (["events", "purg"], "purge"),
+        (["keys", "craete"], "create"),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_the_one_that_is_meant(arguments, meant):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert f"did you mean {meant}?" in result.stderr
+
+
+def test_a_command_that_is_like_none_is_told_as_it_is():
+    result = CliRunner().invoke(main, ["zzzzzz"])
+    assert (result.exit_code, "did you mean" in result.stderr) == (2, False)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["send", "--help"], ["webhooks", "create", "--help"]])
 def test_a_start_imports_nothing_heavy(arguments):
     command = [sys.executable, "-X", "importtime", "-m", "hookrelay", *arguments]

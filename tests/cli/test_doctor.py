@@ -51,17 +51,17 @@ def at(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_sound_host_without_a_daemon_has_nothing_wrong_and_exits_0(at):
+def test_on_a_sound_host_without_a_daemon_only_that_is_wrong_and_it_exits_1(at):
     result = doctor(at, "--output", "json")
     found = told(result)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert {name: row["level"] for name, rows in found.items() for row in rows} == {
-        "configuration": "ok", "daemon": "warning", "versions": "ok", "permissions": "ok", "disk": "ok", "clock": "ok",
+        "configuration": "ok", "daemon": "problem", "versions": "ok", "permissions": "ok", "disk": "ok", "clock": "ok",
         "dns": "ok", "tls": "ok", "egress": "ok", "descriptors": "ok", "integrity": "ok",
     }  # fmt: skip
     assert all(bool(row["remedy"]) == (row["level"] != "ok") for rows in found.values() for row in rows)
     said = doctor(at).stdout
-    assert said.splitlines()[-1] == "10 ok, 1 to look at, 0 wrong"
+    assert said.splitlines()[-1] == "10 ok, 0 to look at, 1 wrong"
     assert "`systemctl reset-failed hookrelay.service hookrelay.socket; systemctl restart hookrelay`" in said
 
 
@@ -116,7 +116,7 @@ def test_each_thing_that_is_broken_is_told_with_its_remedy(at, break_it, check, 
     result = doctor(at, "--output", "json")
     rows = told(result)[check]
     assert any(row["level"] == level and remedy in row["remedy"] for row in rows), rows
-    assert result.exit_code == (1 if level == "problem" else 0)
+    assert result.exit_code == 1  # no daemon runs
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 

@@ -226,3 +226,8 @@ def test_help_shows_examples_and_exit_codes():
     assert result.exit_code == 0
     assert "hookrelay explain https://hooks.example.com/in" in result.stdout
     assert "78 a mistake in the configuration" in result.stdout
+
+
+def test_a_url_is_explained_as_it_would_be_kept(config_file):
+    result = explain(" HTTPS://8.8.8.8/x\n", "--config", config_file)
+    assert (result.exit_code, "right: https to 8.8.8.8, port 443" in result.stdout) == (0, True)

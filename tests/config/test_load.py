@@ -75,6 +75,7 @@ DEFAULTS = {
     "log.level": "info",
     "log.format": "auto",
     "metrics.per_webhook_limit": 1000,
+    "metrics.webhook_info": False,
     "telemetry.otlp_endpoint": None,
 }
 
@@ -152,8 +153,11 @@ RIGHT = [
     ("log.level", '"debug"', "debug"),
     ("log.format", '"json"', "json"),
     ("metrics.per_webhook_limit", "0", 0),
+    ("metrics.webhook_info", "true", True),
     ("telemetry.otlp_endpoint", '"http://127.0.0.1:4318"', "http://127.0.0.1:4318"),
     ("telemetry.otlp_endpoint", '"https://[fd00::1]/v1/traces"', "https://[fd00::1]/v1/traces"),
+    ("telemetry.otlp_endpoint", '" HTTP://collector:4318\\n"', "http://collector:4318"),
+    ("egress.proxy", '"Http://proxy.example:3128 "', "http://proxy.example:3128"),
 ]
 
 
@@ -296,6 +300,7 @@ WRONG = [
     ("log.level", '"INFO"', "none of debug, info, warning, error"),
     ("log.format", "true", "expected one of auto, console, json"),
     ("metrics.per_webhook_limit", "-1", "from 0"),
+    ("metrics.webhook_info", '"yes"', "true or false"),
     ("telemetry.otlp_endpoint", '"127.0.0.1:4318"', '"http://127.0.0.1:4318"'),
     ("telemetry.otlp_endpoint", '"http://u:secret@collector:4318"', '"http://127.0.0.1:4318"'),
     ("telemetry.otlp_endpoint", '"http://collector:0"', '"http://127.0.0.1:4318"'),

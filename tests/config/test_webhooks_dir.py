@@ -50,6 +50,7 @@ def test_a_small_webhook_gets_every_default_and_an_id_of_its_name(folder):
     assert loaded.webhooks == (
         Webhook(
             id=file_webhook_id("shop"),
+            name="shop",
             url="https://example.com/",
             events=("*",),
             retry=DEFAULT_RETRY,

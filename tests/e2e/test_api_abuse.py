@@ -1,6 +1,7 @@
 """What broken and hostile callers may send to the API: the right problem, never a 5xx, and nobody else notices."""
 
 import contextlib
+import gzip
 import itertools
 import json
 import random
@@ -75,6 +76,14 @@ def writing(house):
 # --- bodies -----------------------------------------------------------------------------------------------------
 
 DEEP = 100_000
+NO_OBJECTS = {
+    "a list": b"[1]",
+    "an empty list": b" []",
+    "text": b'"x"',
+    "null": b"null",
+    "a number": b"1",
+    "a word": b"true",
+}
 BROKEN = {
     "deep lists": b"[" * DEEP + b"]" * DEEP,
     "deep open lists": b"[" * DEEP,
@@ -98,17 +107,12 @@ BROKEN = {
     "single quotes": b"{'url':1}",
     "a trailing comma": b'{"url":1,}',
     "two values": b"{}{}",
-    "a list": b"[1]",
-    "text": b'"x"',
-    "null": b"null",
-    "a number": b"1",
-    "a word": b"true",
     "binary": bytes(range(256)),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_body_that_is_no_json_object_is_a_400_everywhere(house, api, name):
+def test_a_body_that_is_no_json_is_a_400_everywhere(house, api, name):
     for method, path, _ in writing(house):
         reply = api(method, path, BROKEN[name])
         if path == "/v1/events":
@@ -119,6 +123,43 @@ def test_a_body_that_is_no_json_object_is_a_400_everywhere(house, api, name):
     said = api.post("/v1/events", BROKEN[name].replace(b"\n", b" "), content_type=NDJSON)
     assert said.status == 200
     assert b'"error"' in said.body
+
+
+@pytest.mark.parametrize("name", NO_OBJECTS)
+def test_json_that_is_no_object_is_a_422_that_says_so_everywhere(house, api, name):
+    for method, path, _ in writing(house):
+        reply = api(method, path, NO_OBJECTS[name])
+        code = "invalid_event" if path == "/v1/events" else "invalid_field"
+        assert is_problem(reply, 422, code), path
+        assert "JSON object" in reply.json["detail"]
+        assert "got" in reply.json["detail"]
+    for path in ("/v1/portal-links", "/v1/events/purge", "/v1/backup"):
+        assert is_problem(house.admin.post(path, NO_OBJECTS[name]), 422, "invalid_field"), path
+
+
+@pytest.mark.parametrize("coding", ["gzip", "Gzip, identity", "br", "deflate", "zstd", "x-made-up"])
+def test_a_body_in_a_content_coding_is_a_415_that_names_it_everywhere(house, api, coding):
+    packed = gzip.compress(b'{"type":"a","data":1}')
+    calls = [(api, method, path) for method, path, _ in writing(house)]
+    calls += [(house.admin, "POST", path) for path in ("/v1/portal-links", "/v1/events/purge", "/v1/backup")]
+    for caller, method, path in calls:
+        reply = caller(method, path, packed, content_encoding=coding)
+        assert is_problem(reply, 415, "unsupported_media_type"), path
+        assert coding.split(",")[0].lower() in reply.json["detail"]
+        assert reply.headers["accept-encoding"] == "identity"
+    lines = api.post("/v1/events", packed, content_type=NDJSON, content_encoding=coding)
+    assert is_problem(lines, 415, "unsupported_media_type")
+    kind = {"content_type": "application/x-www-form-urlencoded", "sec_fetch_site": "same-origin"}
+    form = house.stranger().post("/dashboard/sign-in", packed, content_encoding=coding, **kind)
+    assert (form.status, form.headers["accept-encoding"]) == (415, "identity")
+
+
+def test_a_body_that_is_as_it_is_may_say_so(house, api):
+    reply = api.post("/v1/events", {"type": "a", "data": 1}, content_encoding="Identity")
+    assert reply.status == 202
+    other = api.post("/v1/events", b"{}", content_type="text/plain")
+    assert is_problem(other, 415, "unsupported_media_type")
+    assert "accept-encoding" not in other.headers  # RFC 9110 §12.5.3: only where a coding is to blame
 
 
 def test_a_body_of_five_megabytes_is_a_413_everywhere(house, api):

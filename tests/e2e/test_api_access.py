@@ -342,20 +342,29 @@ def test_when_a_key_was_last_used_outlives_the_daemon(tmp_path):
 # --- whoever has no key -----------------------------------------------------------------------------------------
 
 
-def test_all_who_have_no_right_key_get_the_same_401(tmp_path):
+def test_no_key_and_a_wrong_key_are_two_401_and_neither_says_more(tmp_path):
     served = serve(tmp_path)
     try:
         right = served.caller("a", "read").key
         nobody = served.stranger()
+        keyless = ["Bearer", "Bearer ", f"Basic {right}", right]
         tokens = [
-            "Bearer", "Bearer ", "Bearer x", f"Basic {right}", right, f"Bearer {right}x", f"Bearer {right[:-1]}",
+            "Bearer x", f"Bearer {right}x", f"Bearer {right[:-1]}",
             f"Bearer {right.lower()}", "Bearer \xe4\xf6\xfc\xff", "Bearer " + "x" * 9000, f"Bearer {right} {right}",
         ]  # fmt: skip
-        replies = [nobody.get("/v1/webhooks"), *(nobody.get("/v1/webhooks", authorization=text) for text in tokens)]
+        replies = [nobody.get("/v1/webhooks"), *(nobody.get("/v1/webhooks", authorization=text) for text in keyless)]
         replies += [nobody.get(path) for path in ("/v1/nothing", "/", "/v1/keys", "/v1/webhooks/wh_x", "/-/reload")]
         replies += [nobody(method, "/v1/events", b"{") for method in ("POST", "PUT", "DELETE", "PATCH")]
-        assert {reply.status for reply in replies} == {401}
-        assert len({reply.body for reply in replies}) == 1
+        wrong = [nobody.get("/v1/webhooks", authorization=text) for text in tokens]
+        revoked = served.admin.key_for("b", "admin")
+        row = next(row for row in served.admin.data("/v1/keys") if row["tenant"] == "b")
+        assert served.admin.delete(f"/v1/keys/{row['id']}").status == 204
+        wrong.append(nobody.get("/v1/webhooks", authorization=f"Bearer {revoked.key}"))
+        assert {reply.status for reply in replies + wrong} == {401}
+        (without,), (with_one,) = ({reply.body for reply in some} for some in (replies, wrong))
+        assert b"no key was sent" in without
+        assert b"is not known" in with_one
+        replies += wrong
         assert {reply.headers["www-authenticate"] for reply in replies} == {"Bearer"}
         assert is_problem(replies[0], 401, "unauthorized")
         assert nobody.get("/v1/webhooks", authorization=f"bearer  {right} ").status == 200
@@ -390,6 +399,26 @@ def test_whoever_shows_many_wrong_keys_is_throttled_and_a_right_key_still_passes
         assert served.running.end() == 0
     finally:
         served.running.close()
+
+
+# --- whoever comes with a browser ---------------------------------------------------------------------------------
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
+
+def test_a_browser_at_the_root_is_led_to_the_dashboard_and_a_program_is_not(house):
+    for api in (house.stranger(), house.caller("a", "read")):
+        for method in ("GET", "HEAD"):
+            reply = api(method, "/", accept=BROWSER)
+            assert (reply.status, reply.headers["location"]) == (303, "/dashboard")
+            assert reply.headers["vary"].lower() == "accept"
+    for accept in ("application/json", "*/*", "application/json, text/html;q=0.1", "text/html;q=0", ""):
+        assert is_problem(house.stranger().get("/", accept=accept), 401, "unauthorized"), accept
+        assert is_problem(house.admin.get("/", accept=accept), 404, "not_found"), accept
+    assert is_problem(house.stranger().get("/", accept=BROWSER, host="evil.example"), 421, "wrong_host")
+    assert is_problem(house.admin.get("/", accept=BROWSER), 404, "not_found")  # no dashboard over the Unix socket
+    assert is_problem(house.stranger().post("/", accept=BROWSER), 401, "unauthorized")
+    assert is_problem(house.stranger().get("/v1/webhooks", accept=BROWSER), 401, "unauthorized")
 
 
 # --- whoever asks for what is not there -------------------------------------------------------------------------

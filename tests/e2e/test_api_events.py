@@ -359,6 +359,8 @@ class Stream:
         if self.answer.status == 200:
             assert self.answer.headers["content-type"].startswith("text/event-stream")
             assert self.answer.readline() == b"retry: 1000\n"
+            begins = rb"id: evt_[0-9A-Z]{26}\n" if last is None and "last_event_id" not in query else rb"\n"
+            assert re.fullmatch(begins, self.answer.readline())
 
     def next(self):
         """The next message: its id, kind and data; None at the stream's end."""

@@ -251,7 +251,7 @@ def test_a_wrong_patch_names_every_field_and_changes_nothing(house, api):
     lone = api.patch(path, {"held": "discard"})
     assert is_problem(lone, 422, "invalid_field")
     assert fields_of(lone) == {"held"}
-    assert is_problem(api.patch(path, b"[]"), 400, "invalid_json")
+    assert is_problem(api.patch(path, b"[]"), 422, "invalid_field")
     assert is_problem(api.patch(path, b"{}", content_type="text/plain"), 415, "unsupported_media_type")
     assert is_problem(api.patch(f"/v1/webhooks/{NOBODY}", {}), 404, "not_found")
     assert api.get(path).json == before

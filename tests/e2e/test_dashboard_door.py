@@ -483,3 +483,48 @@ def test_no_page_has_a_fault_whatever_it_is_asked(served, told):
         reply = browser.get(f"{full}?{urlencode(fields)}") if method == "GET" else browser.post(full, fields)
         assert reply.status < 500, (method, full, fields, reply.body)
     assert "request_failed" not in house.running.log()
+
+
+# --- redirects --------------------------------------------------------------------------------------------------
+
+
+def test_where_a_redirect_pointed_is_told_everywhere_and_taken_over_with_one_click(house, shop, told):
+    told.says["/old"] = answer(301, b"", "Location: /new/t0ken")
+    webhook = shop.admin.make(told.url("/old"), tenant=shop.tenant, retry=[])
+    shop.admin.post("/v1/events", {"type": "a.b", "tenant": shop.tenant, "data": 1})
+    failures = f"/v1/deliveries?status=failed&tenant={shop.tenant}"
+    wait_for(lambda: shop.admin.data(failures))
+    (failed,) = shop.admin.data(failures)
+    assert failed["error"]["code"] == "http_status"
+    assert "pointed to /new/t0ken: redirects are not followed" in failed["error"]["detail"]
+    assert "url" in failed["error"]["detail"]
+    assert "redirects are not followed" in house.running.log()
+    assert "t0ken" not in house.running.log()
+
+    browser = Browser(house.port).sign_in(shop.key("manage"))
+    reader = Browser(house.port).sign_in(shop.key("read"))
+    new = told.url("/new/t0ken")
+    for path in (f"/dashboard/deliveries/{failed['id']}", f"/dashboard/webhooks/{webhook['id']}"):
+        (form,) = re.findall(rf'<form method="post" action="([^"]+)"><input type="hidden" name="url" value="{new}">',
+                             browser.get(path).body.decode())  # fmt: skip
+        assert f"Change the URL to {new}" in browser.get(path).body.decode()
+        assert "Change the URL to" not in reader.get(path).body.decode()
+    assert reader.post(form, {"url": new}).status == 403
+    assert browser.post(form, {"url": "ftp://x"}).status == 422
+    moved = browser.post(form, {"url": new})
+    assert (moved.status, moved.headers["location"]) == (303, f"/dashboard/webhooks/{webhook['id']}?said=moved")
+    assert shop.admin.get(f"/v1/webhooks/{webhook['id']}").json["url"] == new
+    for path in (f"/dashboard/deliveries/{failed['id']}", f"/dashboard/webhooks/{webhook['id']}?said=moved"):
+        assert "Change the URL to" not in browser.get(path).body.decode()
+    shop.admin.post("/v1/events", {"type": "a.b", "tenant": shop.tenant, "data": 1})
+    told.wait_at("/new/t0ken", 1)
+
+
+def test_no_redirect_to_where_nothing_may_go_is_offered(house, shop, told):
+    for path, to in {"/a": "http://169.254.169.254/", "/b": "javascript:alert(1)", "/c": "/c"}.items():
+        told.says[path] = answer(308, b"", f"Location: {to}")
+        webhook = shop.admin.make(told.url(path), tenant=shop.tenant, retry=[])
+        said = shop.admin.post(f"/v1/webhooks/{webhook['id']}/test").json
+        page = Browser(house.port).sign_in(shop.key("manage")).get(f"/dashboard/deliveries/{said['id']}").body.decode()
+        assert "redirects are never followed" in page
+        assert "Change the URL to" not in page

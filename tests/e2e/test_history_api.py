@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 import pytest
+from api_rig import Told, serve
 from prometheus_client.parser import text_string_to_metric_families
 from rig import GOOD, NOBODY, OK, Daemon, Receiver, answer, call, hook, wait_for
 
@@ -280,3 +281,27 @@ def test_ready_is_said_only_while_it_is_so(daemon, receiver):
     assert running.get("/-/healthy") == NOBODY
     gate.set()
     assert running.wait(10) == 0
+
+
+def test_a_test_that_failed_is_in_its_webhook_s_history_and_no_dead_letter(tmp_path):
+    told = Told()
+    served = serve(tmp_path)
+    try:
+        told.says["/down"] = answer(500)
+        id = served.admin.make(told.url("/down"), tenant="acme", retry=[])["id"]
+        tried = served.admin.post(f"/v1/webhooks/{id}/test").json
+        served.admin.post("/v1/events", {"type": "a.b", "tenant": "acme", "data": 1})
+        reader = served.caller("acme", "read")
+        wait_for(lambda: served.admin.data("/v1/deliveries?status=failed"))
+        for api in (served.admin, reader):
+            (dead,) = api.data("/v1/deliveries?status=failed")
+            assert dead["test"] is False
+            history = api.data(f"/v1/webhooks/{id}/deliveries")
+            assert {(row["id"], row["test"]) for row in history} == {(dead["id"], False), (tried["id"], True)}
+            assert len(api.data(f"/v1/webhooks/{id}/deliveries?status=failed")) == 2
+            assert len(api.data("/v1/deliveries")) == 2
+        assert b'hookrelay_deliveries_total{result="failed"} 1.0' in served.admin.get("/metrics").body.splitlines()
+        assert served.running.end() == 0
+    finally:
+        served.running.close()
+        told.close()

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def quoted(text: str) -> set[str]:
 
 def test_every_metric_is_on_the_page_with_its_type_and_labels(served: Callable[..., Served], told: Told):
     told.says = {"/failing": answer(500)}
-    house = served(hook("failing", told.port) + hook("well", told.port))
+    webhooks = hook("failing", told.port) + hook("well", told.port)
+    house = served(webhooks, "metrics.webhook_info = true\n")
     house.running.submit(line(1))
     wait_for(lambda: house.running.metric('hookrelay_attempts_total{outcome="http_status"}') == 1)
     text = house.admin.get("/metrics").body.decode()
@@ -97,6 +98,27 @@ def test_no_label_holds_a_text_of_a_customer_and_over_the_limit_no_webhook_has_a
     text = house.admin.get("/metrics").body.decode()
     assert made[0]["id"] not in text
     assert f'hookrelay_webhook_attempts_total{{outcome="success",webhook="{made[1]["id"]}"}} 1.0' in text
+
+
+def test_who_wants_it_has_tenant_and_name_of_each_webhook_to_join_by(served: Callable[..., Served], told: Told):
+    file = "[[webhook]]\nname = 'crm'\ntenant = 'acme'\nurl = 'http://127.0.0.1:{port}/t0ken'\nevents = ['*']\n"
+    secret = "secret = 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\n"
+    house = served(file.format(port=told.port) + secret, "metrics.webhook_info = true\nmetrics.per_webhook_limit = 2\n")
+    made = house.admin.make(told.url("/t0ken"), tenant="shop")["id"]
+    family = {family.name: family for family in families(house)}["hookrelay_webhook_info"]
+    labels = [sample.labels for sample in family.samples]
+    crm = next(each["id"] for each in house.admin.data("/v1/webhooks") if each["source"] != "api")
+    assert {tuple(sorted(each.items())) for each in labels} == {
+        (("name", "crm"), ("tenant", "acme"), ("webhook", crm)),
+        (("name", "127.0.0.1"), ("tenant", "shop"), ("webhook", made)),
+    }
+    assert "t0ken" not in house.admin.get("/metrics").body.decode()
+    house.admin.make(told.url("/more"))
+    assert "hookrelay_webhook_info" not in house.admin.get("/metrics").body.decode()
+
+
+def families(house: Served) -> Iterator[Any]:
+    yield from text_string_to_metric_families(house.admin.get("/metrics").body.decode())
 
 
 def test_every_alert_has_its_part_and_its_severity():

@@ -42,6 +42,7 @@ def test_a_request_has_the_bytes_of_the_contract_and_no_other(daemon, receiver):
         "content-type": "application/json",
         "content-length": str(len(body)),
         "user-agent": f"hookrelay/{__version__}",
+        "accept": "*/*",
         "accept-encoding": "identity",
         "webhook-id": said["id"],
         "idempotency-key": said["id"],

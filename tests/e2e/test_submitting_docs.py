@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,16 @@ def code(heading: str, number: int = 0) -> str:
     return re.findall(r"```(?:python|js|go|php|sh|sql)\n(.*?)```", section, re.DOTALL)[number]
 
 
-PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
-    "python": (code("Python"), "events.py", [sys.executable]),
-    "node": (code("Node"), "events.mjs", ["node"]),
-    "go": (code("Go"), "events.go", ["go", "run"]),
-    "php": (code("PHP"), "events.php", ["php"]),
-    "send": (code("The shell"), "send.sh", ["sh"]),
-    "nc": (code("The shell", 1), "nc.sh", ["sh"]),
+PROGRAMS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "python": ({"events.py": code("Python")}, [sys.executable]),
+    "node": ({"events.mjs": code("Node"), "book.mjs": code("Node", 1)}, ["node"]),
+    "go": ({"events.go": code("Go")}, ["go", "run"]),
+    "php": ({"events.php": code("PHP"), "book.php": code("PHP", 1)}, ["php"]),
+    "send": ({"send.sh": code("The shell")}, ["sh"]),
+    "nc": ({"nc.sh": code("The shell", 1)}, ["sh"]),
 }
-HERE = [name for name, (_, _, command) in PROGRAMS.items() if shutil.which(command[0])]
+"""The files of each, what is run last, and by what."""
+HERE = [name for name, (_, command) in PROGRAMS.items() if shutil.which(command[0])]
 """Programs whose runtime is on this machine; `make test` sees to all but Go."""
 
 
@@ -131,14 +132,9 @@ def events(running: Daemon, key: str) -> list[dict[str, Any]]:
 
 def run(name: str, at: Path, **other: str) -> "subprocess.CompletedProcess[str]":
     """The program as it stands on the page, but for how long it waits, and for other words."""
-    text, file, command = PROGRAMS[name]
-    text = text.replace("for wait in 0 1 2 5 10", "for wait in 0 0 0 0 0")
-    for patient in ("TIMEOUT_S = 5", "TIMEOUT_MS = 5000", "timeout = 5 * time.Second", "nc -N -w 5"):
-        hasty = patient.replace("5000", "1000").replace("= 5", "= 1").replace("-w 5", "-w 1")
-        text = text.replace(patient, hasty)
-    for word, instead in {**other, "key": f"{name}-7-created"}.items():
-        text = text.replace({"key": "booking-7-created", "type": "booking.created"}[word], instead)
-    (at / file).write_text(text)
+    files, command = PROGRAMS[name]
+    for file, text in files.items():
+        (at / file).write_text(_hastened(text, {**other, "key": f"{name}-7-created"}))
     path = at / "front.sock"
     (at / "bin").mkdir(exist_ok=True)
     script = at / "bin/hookrelay"
@@ -146,7 +142,52 @@ def run(name: str, at: Path, **other: str) -> "subprocess.CompletedProcess[str]"
     script.chmod(0o755)
     env = {**os.environ, "HOOKRELAY_SOCKET": str(path), "HOOKRELAY_EVENTS__SOCKET": str(path)}
     env |= {"PATH": f"{at / 'bin'}:{os.environ['PATH']}", "GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
-    return subprocess.run([*command, file], cwd=at, env=env, capture_output=True, text=True, timeout=600)
+    return subprocess.run([*command, list(files)[-1]], cwd=at, env=env, capture_output=True, text=True, timeout=600)
+
+
+def _hastened(text: str, other: Mapping[str, str]) -> str:
+    text = text.replace("for wait in 0 1 2 5 10", "for wait in 0 0 0 0 0")
+    for patient in ("TIMEOUT_S = 5", "TIMEOUT_MS = 5000", "timeout = 5 * time.Second", "nc -N -w 5"):
+        hasty = patient.replace("5000", "1000").replace("= 5", "= 1").replace("-w 5", "-w 1")
+        text = text.replace(patient, hasty)
+    for word, instead in other.items():
+        text = text.replace({"key": "booking-7-created", "type": "booking.created"}[word], instead)
+    return text
+
+
+IMPORTS = {
+    "python": ("events.py", [sys.executable, "-c", "import events; print(callable(events.submit))"], "True"),
+    "node": (
+        "events.mjs",
+        ["node", "--input-type=module", "-e", "import { submit } from './events.mjs'; console.log(typeof submit);"],
+        "function",
+    ),
+    "php": ("events.php", ["php", "-r", "require 'events.php'; echo is_callable('submit') ? 'yes' : 'no';"], "yes"),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in IMPORTS if name in HERE])
+def test_an_app_that_imports_a_library_submits_nothing(name, front, tmp_path):
+    file, command, said = IMPORTS[name]
+    (tmp_path / file).write_text(PROGRAMS[name][0][file])
+    before = front()
+    env = {**os.environ, "HOOKRELAY_SOCKET": str(tmp_path / "front.sock")}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip(), before.connections) == (0, said, 0), done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in HERE if name != "send"])
+def test_a_program_that_finds_no_daemon_names_its_socket_and_what_to_start(name, tmp_path, monkeypatch):
+    files, _ = PROGRAMS[name]
+    for patience in ("patience_s=30", "patienceMs = 30_000", "30*time.Second", "$patience = 30"):
+        hasty = patience.replace("30_000", "1").replace("30*time", "1*time").replace("30", "0")
+        monkeypatch.setitem(PROGRAMS, name, ({file: text.replace(patience, hasty) for file, text in files.items()}, _))
+        files, _ = PROGRAMS[name]
+    done = run(name, tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "systemctl start hookrelay.socket hookrelay.service" in said
+    assert f"{tmp_path}/front.sock" in said or name == "nc"
 
 
 @pytest.mark.parametrize("name", HERE)

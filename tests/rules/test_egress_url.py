@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookrelay.rules.egress import Policy, judge_address, target
-from hookrelay.rules.egress_url import BROWSERS_BLOCK, check_text, check_url, judge_host, to_ascii
+from hookrelay.rules.egress_url import BROWSERS_BLOCK, as_stored, check_text, check_url, judge_host, tidied
 
 NOTHING_SAID = Policy()
 HTTP = Policy(allow_http=True)
@@ -276,6 +276,32 @@ def test_a_whole_check_is_that_of_the_text_and_that_of_the_host(url):
         assert (check_url(url, NOTHING_SAID) is None) == judge_host(target(url), NOTHING_SAID).is_allowed
 
 
+# --- as people paste them ---------------------------------------------------------------------------------------
+
+PASTED = [
+    ("HTTPS://hooks.example.com/x", "https://hooks.example.com/x"),
+    ("Https://hooks.example.com/X?Y=Z", "https://hooks.example.com/X?Y=Z"),
+    ("HTTP://hooks.example.com", "http://hooks.example.com"),
+    (" https://hooks.example.com/x", "https://hooks.example.com/x"),
+    ("https://hooks.example.com/x \t", "https://hooks.example.com/x"),
+    ("https://hooks.example.com/x\r\n", "https://hooks.example.com/x"),
+    ("\ufeff\n\u00a0Https://bücher.example/x\u200b\u2028", "https://xn--bcher-kva.example/x"),
+]
+
+
+@pytest.mark.parametrize(("url", "kept"), PASTED)
+def test_a_url_is_kept_without_pasted_blanks_and_its_scheme_in_lower_case(url, kept):
+    assert as_stored(url) == kept
+    assert check_url(as_stored(url), Policy(allow_http=True)) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://exa mple.com/", "https://example.com/a b", "https: //example.com/", "HT TP://a"]
+)
+def test_a_blank_inside_a_url_is_still_refused(url):
+    assert check_url(as_stored(url), NOTHING_SAID) is not None
+
+
 # --- international names ----------------------------------------------------------------------------------------
 
 
@@ -290,8 +316,8 @@ def test_a_whole_check_is_that_of_the_text_and_that_of_the_host(url):
     ],
 )
 def test_an_international_name_becomes_ascii_and_all_else_stays(url, ascii_url):
-    assert to_ascii(url) == ascii_url
-    assert to_ascii(ascii_url) == ascii_url
+    assert as_stored(url) == ascii_url
+    assert as_stored(ascii_url) == ascii_url
 
 
 NO_NAMES = [
@@ -305,7 +331,7 @@ NO_NAMES = [
 @pytest.mark.parametrize("url", NO_NAMES, ids=range(len(NO_NAMES)))
 def test_a_name_that_idna_2008_does_not_know_is_refused_and_not_mapped_to_another(url):
     with pytest.raises(ValueError, match="IDNA 2008") as refusal:
-        to_ascii(url)
+        as_stored(url)
     assert str(refusal.value).isprintable()
 
 
@@ -317,14 +343,14 @@ NO_HOSTS = [
 
 @pytest.mark.parametrize("url", NO_HOSTS, ids=range(len(NO_HOSTS)))
 def test_what_has_no_international_host_is_left_to_the_check(url):
-    assert to_ascii(url) == url
+    assert as_stored(url) == url
     assert check_url(url, NOTHING_SAID) is not None
 
 
 @given(st.text(max_size=30).map("https://{}.example/".format) | st.text(max_size=60))
 def test_an_ascii_form_is_what_was_there_or_a_host_in_ascii(url):
     try:
-        ascii_url = to_ascii(url)
+        ascii_url = as_stored(url)
     except ValueError:
         return
-    assert ascii_url == url or ascii_url.split("/")[2].isascii()
+    assert ascii_url == tidied(url) or ascii_url.split("/")[2].isascii()

@@ -142,6 +142,7 @@ def test_a_head_has_the_contracts_headers_and_ends_in_a_blank_line():
             ("host", "example.com"),
             ("content-type", "application/json"),
             ("user-agent", "hookrelay/9.8"),
+            ("accept", "*/*"),
             ("accept-encoding", "identity"),
             ("x-source", "hotel"),
             ("webhook-id", "evt_01"),
@@ -152,6 +153,11 @@ def test_a_head_has_the_contracts_headers_and_ends_in_a_blank_line():
             ("content-length", str(len(text))),
         ],
     )
+
+
+def test_a_webhook_s_own_accept_stands_in_the_place_of_ours():
+    head = Envelope(webhook(headers=(("Accept", "application/json"),)), "9.8").head(event(), b"{}", 1, 1, None)
+    assert [value for name, value in parts(head)[1] if name.lower() == "accept"] == ["application/json"]
 
 
 def test_a_traceparent_is_passed_on():

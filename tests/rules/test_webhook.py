@@ -48,6 +48,7 @@ RIGHT = [
     {"secret": SECRET},
     {"secret": "whsec_" + base64.b64encode(b"x" * 24).decode()},
     {"secret": "whsec_" + base64.b64encode(b"x" * 64).decode()},
+    {"secret": SECRET.rstrip("=")},
     {"rate_limit": "10/s"},
     {"rate_limit": "600/m"},
     {"rate_limit": "100/h burst 5"},
@@ -99,7 +100,9 @@ WRONG = [
     ({"secret": "whsec_" + base64.b64encode(b"x" * 23).decode()}, "secret", "23 bytes"),
     ({"secret": "whsec_" + base64.b64encode(b"x" * 65).decode()}, "secret", "65 bytes"),
     ({"secret": "whsec_" + base64.urlsafe_b64encode(b"\xff" * 32).decode()}, "secret", "base64"),
-    ({"secret": SECRET.rstrip("=")}, "secret", "base64"),
+    ({"secret": SECRET.rstrip("=") + "=="}, "secret", "base64"),
+    ({"secret": "whsec_" + "A" * 33}, "secret", "base64"),
+    ({"secret": SECRET[:-2] + "9"}, "secret", "base64"),
     ({"secret": SECRET[:-2] + "9="}, "secret", "base64"),
     ({"secret": "whsec_ä"}, "secret", "base64"),
     ({"rate_limit": "10"}, "rate_limit", '"10/s"'),
@@ -213,7 +216,8 @@ def test_a_header_that_is_let_through_cannot_end_its_line(name, value):
 
 @given(st.binary(min_size=24, max_size=64))
 def test_a_secret_decodes_to_the_key_it_was_made_from(key):
-    assert decode_secret("whsec_" + base64.b64encode(key).decode()) == key
+    encoded = base64.b64encode(key).decode()
+    assert decode_secret("whsec_" + encoded) == decode_secret("whsec_" + encoded.rstrip("=")) == key
 
 
 @given(st.text(min_size=8, max_size=30).filter(lambda text: text not in HINT))
@@ -354,3 +358,21 @@ def test_the_id_of_a_file_webhook_depends_on_its_name_alone():
     assert file_webhook_id("accounts") == "wh_0000000000QHHA7GAFXGKQWFE6"
     assert file_webhook_id("accounts") != file_webhook_id("Accounts")
     assert re.fullmatch(r"wh_0{10}[0-9A-HJKMNP-TV-Z]{16}", file_webhook_id("accounts"))
+
+
+def test_a_webhook_is_called_by_its_name_in_a_file_or_by_its_url_s_host():
+    api = resolve(
+        fields(url="https://example.com:8443/t0ken?x=t0ken"),
+        id="wh_1",
+        source="api",
+        defaults=Defaults(),
+        secrets=(KEY,),
+    )
+    file = resolve(fields(), id="wh_2", name="crm", source="file:a.toml", defaults=Defaults(), secrets=(KEY,))
+    assert rules.told(api) == {"webhook": "wh_1", "webhook_name": "example.com", "tenant": "default"}
+    assert rules.told(file)["webhook_name"] == "crm"
+
+
+def test_a_url_is_read_as_it_will_be_kept():
+    said, errors = read({"url": " Https://example.com/x\n", "events": ["*"]}, policy=POLICY)
+    assert (said and said.url, errors) == ("https://example.com/x", [])

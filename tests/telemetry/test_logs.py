@@ -53,6 +53,19 @@ def test_json_is_one_object_a_line_with_level_time_event_and_ids():
     }
 
 
+def test_a_line_begins_with_what_happened_how_bad_it_is_and_to_whom():
+    for format in ("json", "console"):
+        out = io.StringIO()
+        log = configure("info", format, out)
+        log.warning("delivery_failed", delivery="dlv_1", webhook="wh_1", attempt=3, tenant="acme", webhook_name="crm")
+        if format == "json":
+            names = list(lines(out)[0])
+            assert names == ["event", "level", "webhook", "webhook_name", "tenant", "time", "delivery", "attempt"]
+        else:
+            places = [out.getvalue().index(text) for text in ("delivery_failed", "wh_1", "crm", "acme", "dlv_1")]
+            assert places == sorted(places)
+
+
 def test_a_log_that_cannot_be_written_costs_its_line_and_nothing_else():
     out = open("/dev/full", "w", buffering=1)  # noqa: SIM115 -- closing it fails as every write does
     log = configure("info", "json", out)

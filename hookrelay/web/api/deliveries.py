@@ -32,7 +32,7 @@ async def of_webhook(call: Call) -> Answer:
 
 
 async def collection(call: Call) -> Answer:
-    """GET: the deliveries of all webhooks, newest first; `?status=failed` are the dead letters"""
+    """GET: the deliveries of all webhooks, newest first; `?status=failed` are the dead letters, tests aside"""
     query = call.query(*FILTERS, "webhook", "event")
     wanted = history.Wanted()
     if (id := query.text("webhook")) is not None:
@@ -63,11 +63,17 @@ async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> 
         since_ms=query.moment("since", now_ms),
         until_ms=query.moment("until", now_ms),
         code=query.number("response_code", 100, 599),
+        without_tests=is_dead_letters(wanted, status),
     )
     query.done()
     page = await call.deliveries(wanted, before, limit)
     last = None if page.next is None else str(page.next)
     return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], kind, last))
+
+
+def is_dead_letters(wanted: history.Wanted, status: str | None) -> bool:
+    """Whether what failed of all webhooks is asked for: a webhook's own history, and an event's, show tests as well."""
+    return status == "failed" and wanted.webhook is None and wanted.event is None
 
 
 async def one(call: Call) -> Answer:

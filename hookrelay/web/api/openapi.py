@@ -126,7 +126,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         path="/v1/deliveries", method="get", name="listDeliveries", tag="Deliveries", summary="List deliveries",
-        description="Newest first; `status=failed` are the dead letters.",
+        description="Newest first; `status=failed` are the dead letters; tests are none.",
         parameters=(*_PAGE, *_FILTERS, "webhook", "event"), answer="[Delivery]",
     ),
     Operation(

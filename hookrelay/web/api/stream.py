@@ -67,21 +67,24 @@ async def stream(call: Call) -> Answer:
     feed = call.parts.feed
     if len(feed.watchers) >= MOST:
         raise Refused("rate_limited", f"{MOST} streams are open already: close one")
+    begin = b"retry: 1000\n"
+    if asked is None:  # with a place to go on from, a stream that breaks before its first event misses nothing either
+        begin += b"id: %b\n" % store.ids.make("evt", call.now_ms(), last).encode()
     wish = Wish(call.tenant(), types, "events" in include, "deliveries" in include)
     watcher = Watcher(seq, wants_deliveries=wish.deliveries)
     return Stream(
         call.request,
-        _messages(call, wish, watcher, last),
+        _messages(call, wish, watcher, last, begin + b"\n"),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
-async def _messages(call: Call, wish: Wish, watcher: Watcher, last: int) -> AsyncIterator[bytes]:
+async def _messages(call: Call, wish: Wish, watcher: Watcher, last: int, begin: bytes) -> AsyncIterator[bytes]:
     feed, stopping = call.parts.feed, call.request.scope["state"]["stopping"]
     feed.watchers.add(watcher)
     try:
-        yield b"retry: 1000\n\n"
+        yield begin
         while not stopping.is_set() and call.is_still_allowed():
             numbers = watcher.take(PAGE)
             text, last, is_behind = await _news(call, wish, numbers, last)

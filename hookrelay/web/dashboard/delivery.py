@@ -6,8 +6,10 @@ import msgspec
 from markupsafe import Markup
 from msgspec import Struct
 
-from hookrelay.model import Event, Refused
+from hookrelay.model import Event, Refused, Webhook
 from hookrelay.rules import payload, phases
+from hookrelay.rules import redirect as redirect_rules
+from hookrelay.rules.egress_url import check_url
 from hookrelay.store import history
 from hookrelay.store.history import AttemptRow, DeliveryRow, EventRow
 from hookrelay.web.api.deliveries import show, whole
@@ -121,6 +123,19 @@ async def body(visit: Visit) -> Answer:
     return Answer(content, media_type="text/plain; charset=utf-8", headers=headers)
 
 
+def moved_to(visit: Visit, webhook: Webhook | None, attempt: AttemptRow | None) -> str | None:
+    """Where the receiver of an attempt wants to be called, for whoever may change that; None: nowhere else.
+
+    An attempt from before the endpoint was changed says nothing of how it is now.
+    """
+    if webhook is None or attempt is None or webhook.source != "api" or not visit.can_manage:
+        return None
+    if attempt.started_ms < webhook.updated_ms and webhook.status != "disabled":
+        return None
+    to = redirect_rules.moved_to(webhook.url, attempt.response_code, attempt.response_head)
+    return None if to is None or check_url(to, visit.parts.editor.policy()) is not None else to
+
+
 async def exchange(visit: Visit, seq: int) -> dict[str, Any]:
     """The one attempt of a test that has just been made, for its template."""
     found = await visit.parts.store.read(history.delivery, seq)
@@ -166,6 +181,7 @@ async def _changing(
         "attempts": shown,
         "hidden": len(delivery.attempts) - len(shown),
         "last": last,
+        "moved_to": moved_to(visit, webhook, attempts[-1] if attempts else None),
         "schedule": None if webhook is None else len(webhook.delays),
         "can_retry": visit.can_manage and webhook is not None and not row.test and event.purged_ms is None,
         "can_cancel": visit.can_manage and row.state == "pending",

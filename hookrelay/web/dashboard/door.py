@@ -22,7 +22,7 @@ from hookrelay.web.dashboard.pulse import Pulse
 from hookrelay.web.dashboard.replays import Replays
 from hookrelay.web.http import Answer, Request
 from hookrelay.web.keyring import Caller
-from hookrelay.web.problems import TITLES
+from hookrelay.web.problems import TITLES, headers_of
 
 COOKIE = "hookrelay_session"
 NOBODY = Caller("", "submit")
@@ -268,4 +268,6 @@ def _ask_to_sign_in(visit: Visit) -> Answer:
 def _refusal(visit: Visit, refused: Refused) -> Answer:
     status, title = TITLES[refused.code]
     template = "refusal_part.html" if visit.is_part else "refusal.html"
-    return visit.page(template, status=status, title=title, refused=refused, code=status)
+    answer = visit.page(template, status=status, title=title, refused=refused, code=status)
+    answer.headers += [(name.encode(), value.encode()) for name, value in headers_of(refused).items()]
+    return answer

@@ -6,13 +6,16 @@ import msgspec
 
 from hookrelay.model import FieldError, Refused, Webhook
 from hookrelay.rules.pattern import is_event_type
+from hookrelay.rules.redirect import MOVED
 from hookrelay.rules.tally import Totals
 from hookrelay.rules.webhook_texts import read_duration
 from hookrelay.rules.wording import shown
+from hookrelay.store import history
+from hookrelay.store.tally import Failure
 from hookrelay.units import format_duration
 from hookrelay.web.api.webhooks import OVERLAP_MOST_S, etag, example_of
 from hookrelay.web.dashboard import charts, reasons
-from hookrelay.web.dashboard.delivery import exchange
+from hookrelay.web.dashboard.delivery import exchange, moved_to
 from hookrelay.web.dashboard.door import Visit, redirect
 from hookrelay.web.dashboard.history import history_of
 from hookrelay.web.dashboard.snippets import SNIPPETS
@@ -24,6 +27,7 @@ SPANS = {"1h": (120, 30, "1 hour"), "24h": (1800, 48, "24 hours"), "7d": (14_400
 SAID = {
     "created": "The endpoint is ready.",
     "changed": "The changes are saved, and hold from the next attempt on.",
+    "moved": "The endpoint has its new address, which holds from the next attempt on.",
     "paused": "Paused: deliveries are held until you resume.",
     "resumed": "Active again: what was held is being delivered.",
     "discarded": "Active again: what was held is cancelled.",
@@ -103,6 +107,7 @@ async def _changing(visit: Visit, webhook: Webhook, span: str) -> dict[str, Any]
         "failed": _failed(whole),
         "failure": failure,
         "failed_by": None if failure is None else reasons.short(failure.error_code, failure.response_code),
+        "moved_to": await _moved_to(visit, webhook, failure),
         "failure_id": None if failure is None else (await visit.delivery_ids([failure.delivery])).get(failure.delivery),
         "span": span,
         "span_name": SPANS[span][2],
@@ -112,6 +117,14 @@ async def _changing(visit: Visit, webhook: Webhook, span: str) -> dict[str, Any]
         ],
         **await history_of(visit, webhook),
     }
+
+
+async def _moved_to(visit: Visit, webhook: Webhook, failure: Failure | None) -> str | None:
+    """Where its receiver said last that it wants to be called."""
+    if failure is None or failure.response_code not in MOVED:
+        return None
+    found = await visit.parts.store.read(history.delivery, failure.delivery)
+    return moved_to(visit, webhook, found[3][-1] if found is not None and found[3] else None)
 
 
 def _failed(totals: Totals) -> int:
@@ -182,6 +195,13 @@ def _editable(visit: Visit) -> Webhook:
         file = webhook.source.removeprefix("file:")
         raise Refused("file_managed", f"this endpoint stands in {file}: whoever edits that file can change it")
     return webhook
+
+
+async def move(visit: Visit) -> Answer:
+    """POST: the address that its receiver's redirect named"""
+    webhook = _editable(visit)
+    await visit.parts.editor.update(webhook, {"url": visit.field("url")}, lambda now: True)
+    return _back(webhook, "moved")
 
 
 async def pause(visit: Visit) -> Answer:

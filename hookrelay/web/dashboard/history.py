@@ -9,7 +9,7 @@ import msgspec
 from hookrelay.model import Webhook
 from hookrelay.rules.pattern import is_event_type
 from hookrelay.store.history import Wanted
-from hookrelay.web.api.deliveries import STATUSES, show
+from hookrelay.web.api.deliveries import STATUSES, is_dead_letters, show
 from hookrelay.web.dashboard import reasons
 from hookrelay.web.dashboard.door import Visit
 from hookrelay.web.dashboard.webhooks import TYPES_MOST
@@ -50,6 +50,7 @@ async def history_of(visit: Visit, webhook: Webhook | None) -> dict[str, Any]:
     before = int(after) if after is not None and after.isdigit() and len(after) < 19 else None
     if webhook is not None:
         wanted = msgspec.structs.replace(wanted, webhook=webhook.seq)
+    wanted = msgspec.structs.replace(wanted, without_tests=is_dead_letters(wanted, given["status"]))
     page = await visit.deliveries(wanted, before, PAGE)
     ids, catalog = visit.parts.store.ids, visit.parts.catalog()
     rows = [

@@ -16,6 +16,7 @@ ROUTES: Routes = {
     "/dashboard/webhooks/{id}": {"GET": (endpoint.page, READERS)},
     "/dashboard/webhooks/{id}/live": {"GET": (endpoint.live, READERS)},
     "/dashboard/webhooks/{id}/edit": {"GET": (endpoint.edit, MANAGERS), "POST": (endpoint.change, MANAGERS)},
+    "/dashboard/webhooks/{id}/move": {"POST": (endpoint.move, MANAGERS)},
     "/dashboard/webhooks/{id}/pause": {"POST": (endpoint.pause, MANAGERS)},
     "/dashboard/webhooks/{id}/resume": {"POST": (endpoint.resume, MANAGERS)},
     "/dashboard/webhooks/{id}/rotate": {"GET": (endpoint.rotate_page, MANAGERS), "POST": (endpoint.rotate, MANAGERS)},

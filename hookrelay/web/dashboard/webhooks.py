@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from hookrelay.model import FieldError, Refused, Webhook
-from hookrelay.rules.egress_url import check_url, to_ascii
+from hookrelay.rules.egress_url import as_stored, check_url, tidied
 from hookrelay.rules.match import matches
 from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant, parts
 from hookrelay.rules.wording import shown
@@ -167,12 +167,12 @@ async def create(visit: Visit) -> Answer:
 
 async def check(visit: Visit) -> Answer:
     """GET: what the egress rules say of a URL, as it is typed"""
-    url = (visit.request.parameter("url") or "").strip()
+    url = tidied(visit.request.parameter("url") or "")
     policy = visit.parts.editor.policy()
     wrong: str | None = None
     ascii_url = url
     try:
-        ascii_url = to_ascii(url)
+        ascii_url = as_stored(url)
         wrong = check_url(ascii_url, policy)
     except ValueError as error:
         wrong = str(error)
