@@ -239,6 +239,8 @@ class Lane:
         taken, retries = list(shelf.taken), max(0, shelf.page - len(shelf.retries))
         store, seq = self._store, self.webhook.seq
         page = await store.read(queue.due, store.ids, seq, now_ms, taken, shelf.page, retries, keep=True)
+        # what the page shows may not have been offered yet: once it was, none of it comes a second time
+        await store.told()
         self._is_reading = False
         for delivery in page.deliveries:
             if delivery.seq not in self._dropped:

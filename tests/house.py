@@ -20,6 +20,7 @@ from hookrelay.registry import Registry
 from hookrelay.rules.egress import Policy
 from hookrelay.rules.webhook import Defaults
 from hookrelay.store import history, queue
+from hookrelay.store.db import Store
 from hookrelay.store.seal import Seal
 from hookrelay.tally import Tally
 from hookrelay.telemetry.metrics import Metrics
@@ -28,8 +29,8 @@ from hookrelay.telemetry.metrics import Metrics
 class House:
     """All of the daemon behind its doors, over a store in memory."""
 
-    def __init__(self, receiver: Receiver) -> None:
-        self.store = new_store()
+    def __init__(self, receiver: Receiver, store: Store | None = None) -> None:
+        self.store = store or new_store()
         log, self.told = listening_log()
         self.metrics = Metrics()
         self.feed = Feed()
@@ -83,6 +84,10 @@ class House:
         made, _ = await self.editor.create({"url": "https://r1.example/hook", "events": ["*"], **fields})
         return made
 
+    async def change(self, **fields: Any) -> None:
+        """Change the one webhook over the API."""
+        await self.editor.update(self.hook, fields, lambda webhook: True)
+
     async def rows(self, webhook: Webhook, **wanted: Any) -> list[history.DeliveryRow]:
         """The history of a webhook, newest first."""
         page = await self.store.read(history.deliveries, history.Wanted(webhook=webhook.seq, **wanted), None, 1000)
@@ -98,8 +103,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(receiver: Receiver) -> AsyncIterator[House]:
-    made = House(receiver)
+async def house(receiver: Receiver, store: Store | None = None) -> AsyncIterator[House]:
+    made = House(receiver, store)
     async with trio.open_nursery() as keeping:
         await keeping.start(made.store.run)
         async with trio.open_nursery() as root:

@@ -117,6 +117,7 @@ class Store:
         self._house = House(opened, lambda: self._commits, self._looked, self._cut_log)
         self._no_room: LocalTrouble | None = None
         self._batch_began: float | None = None
+        self._told = trio.lowlevel.ParkingLot()
         self._writer = Worker()
         self._readers = [Worker() for _ in range(READERS)]
         self._workers = (self._writer, *self._readers)
@@ -222,6 +223,14 @@ class Store:
                 if not keep:
                     raise refusal(trouble) from trouble
             await trio.sleep(RETRY_S)
+
+    async def told(self) -> None:
+        """Wait until everybody has been told of what readers can have seen by now.
+
+        A reader sees a commit as soon as it is on disk, which is before the writer's task hears of it.
+        """
+        if self._batch_began is not None:
+            await self._told.park()
 
     async def _read_once(self, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
         async with self._reading:
@@ -336,7 +345,6 @@ class Store:
         started = time.perf_counter()
         self._batch_began = trio.current_time()
         answers = await self._in_thread(partial(self._commit, batch))
-        self._batch_began = None
         self.stats.commit_seconds(time.perf_counter() - started)
         again: list[_Request] = []
         trouble: LocalTrouble | None = None
@@ -348,6 +356,8 @@ class Store:
                     continue
                 answer = refusal(answer)
             request.done(answer)
+        self._batch_began = None
+        self._told.unpark_all()
         self.trouble = trouble or self._no_room
         if trouble is not None:
             self.stats.troubled(trouble.kind)
