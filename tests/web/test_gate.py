@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 from builders import wall
-from doubles import new_store
+from doubles import listening_log, new_store
 from raw_http import House, Scope, answering, echo, get, problem_in, read_all, read_until, serving
 
 from hookrelay.model import Refused
@@ -56,7 +56,7 @@ async def guarded(tmp_path: Path, **limits: float) -> AsyncIterator[Guarded]:
     store, behind, met = new_store(), Behind(), list[str]()
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
-        keyring = Keyring(store, wall)
+        keyring = Keyring(store, listening_log()[0], wall)
         keys = {tenant: (await keyring.make("p_", tenant, "admin", ""))[1].encode() for tenant in ("acme", "bits")}
         gate = Gate(behind, lambda: ("a",), keyring, met.append)
         async with serving(gate, tmp_path, "tcp", on_limit=met.append, **limits) as house:
