@@ -84,10 +84,10 @@ class Redeliverer:
                 details={"event": id, "type": type},
             )
             with trio.CancelScope(shield=True):  # the store answers, or says that it cannot
-                await self._trail.change(entry, redeliver.insert_test, event)
+                await self._trail.change(entry, redeliver.insert_test, event, webhook.seq, seq)
             outside.feed.tell_event()
             outcome = await self._attempt(webhook, event, seq, poster)
-        await self._store.change(redeliver.insert_tested, event, webhook.seq, seq, outcome)
+        await self._store.change(redeliver.record_test, seq, outcome)
         if outside.tracer is not None:
             state = "succeeded" if outcome.error is None else "failed"
             outside.tracer.attempted(event, webhook, self._store.ids.make("dlv", now_ms, seq), 1, outcome, state)
@@ -105,14 +105,14 @@ class Redeliverer:
             return poster.timed_out() if outcome is None else outcome
         finally:
             if outcome is None and not scope.cancelled_caught:
-                await self._note_cut(event, webhook.seq, seq, poster.cut_short())
+                await self._note_cut(webhook.seq, seq, poster.cut_short())
 
-    async def _note_cut(self, event: Event, webhook: int, seq: int, outcome: Outcome) -> None:
+    async def _note_cut(self, webhook: int, seq: int, outcome: Outcome) -> None:
         if outcome.error == "interrupted":
             detail = "whoever asked for the test hung up, or the daemon stopped, before the answer came"
             outcome = structs.replace(outcome, detail=detail)
         with trio.move_on_after(RECORD_S, shield=True):
-            await self._store.change(redeliver.insert_tested, event, webhook, seq, outcome)
+            await self._store.change(redeliver.record_test, seq, outcome)
         self._outside().feed.tell_delivery(webhook, seq)
 
     async def retry(self, delivery: history.DeliveryRow, *, by: Actor = DAEMON) -> None:

@@ -128,6 +128,25 @@ async def test_a_test_that_is_given_up_while_it_waits_leaves_nothing_and_in_flig
         await made.redeliverer.test(hook, "a.b", b"3")  # its place is free again
 
 
+async def test_where_the_daemon_dies_during_a_test_the_event_has_a_delivery_that_says_so(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(HANG)
+    async with house(receiver) as made:
+        hook = await made.make()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.redeliverer.test, hook, "a.b", b"1")
+            await trio.sleep(1)
+            assert len(receiver.requests) == 1
+            (row,) = await made.rows(hook)  # what a daemon that is started now would find
+            (event, count) = made.store._conn.execute("SELECT max(seq), count(*) FROM event").fetchall()[0]
+            assert (row.event, count, row.state, row.error_code) == (event, 1, "failed", "interrupted")
+            assert "under way" in row.error_detail
+            receiver.recover()
+        (row,) = await made.rows(hook)
+        assert (row.state, row.error_code, row.error_detail, row.attempt_count) == ("succeeded", None, None, 1)
+        assert made.store._conn.execute("SELECT count(*) FROM attempt").get == 0
+
+
 async def test_a_test_waits_for_the_rate_limit_and_counts_towards_it(autojump_clock):
     receiver = Receiver()
     async with house(receiver) as made:

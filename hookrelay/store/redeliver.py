@@ -10,6 +10,8 @@ from hookrelay.model import Event, Outcome
 from hookrelay.store.chains import BLOCKED_MS, free_next, is_busy
 from hookrelay.store.purge import blank_late, is_purged
 
+UNDER_WAY = "no answer is recorded: the test is under way, or the daemon ended before it came"
+
 
 class Asked(NamedTuple):
     """What there was when it was asked for."""
@@ -112,16 +114,29 @@ def _keep_first_attempts(conn: apsw.Connection, deliveries: Sequence[int]) -> No
     )
 
 
-def insert_test(conn: apsw.Connection, event: Event) -> None:
-    """Write a test event down, before its one attempt: those who watch see it in its turn."""
+def insert_test(conn: apsw.Connection, event: Event, webhook: int, delivery: int) -> None:
+    """Write a test event and its delivery down, before its one attempt: those who watch see it in its turn.
+
+    The delivery has ended already, as one whose attempt was interrupted: so it stays where the daemon dies meanwhile.
+    """
     conn.execute(
         "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, test) VALUES (?, ?, ?, ?, ?, ?, 1)",
         (event.seq, event.created_ms, event.tenant, event.type, event.timestamp, event.data),
     )
+    conn.execute(
+        "INSERT INTO delivery (seq, event, webhook, created_ms, state, attempt_count, strikes, started_ms, duration_us,"
+        " error_code, error_detail, completed_ms) VALUES (?, ?, ?, ?, 'failed', 1, 1, ?, 0, 'interrupted', ?, ?)",
+        (delivery, event.seq, webhook, event.created_ms, event.created_ms, UNDER_WAY, event.created_ms),
+    )
+    conn.execute(
+        "INSERT INTO attempt (delivery, number, started_ms, duration_us, error_code, error_detail)"
+        " VALUES (?, 1, ?, 0, 'interrupted', ?)",
+        (delivery, event.created_ms, UNDER_WAY),
+    )
 
 
-def insert_tested(conn: apsw.Connection, event: Event, webhook: int, delivery: int, outcome: Outcome) -> None:
-    """Write its delivery and its attempt into the history: it has ended, whatever it came to."""
+def record_test(conn: apsw.Connection, delivery: int, outcome: Outcome) -> None:
+    """Write what its attempt came to into the history."""
     duration_us = int(outcome.duration_s * 1_000_000)
     attempt = (
         outcome.started_ms,
@@ -134,26 +149,25 @@ def insert_tested(conn: apsw.Connection, event: Event, webhook: int, delivery: i
     has_succeeded = outcome.error is None
     answer = (outcome.response_head, outcome.response_body)
     conn.execute(
-        "INSERT INTO delivery (seq, event, webhook, created_ms, state, attempt_count, strikes, started_ms, duration_us,"
-        " response_code, error_code, error_detail, remote_address, response_head, response_body, completed_ms,"
-        " phases) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "UPDATE delivery SET state = ?, strikes = ?, completed_ms = ?, started_ms = ?, duration_us = ?,"
+        " response_code = ?, error_code = ?, error_detail = ?, remote_address = ?, response_head = ?,"
+        " response_body = ?, phases = ? WHERE seq = ?",
         (
-            delivery,
-            event.seq,
-            webhook,
-            event.created_ms,
             "succeeded" if has_succeeded else "failed",
             int(not has_succeeded),
+            outcome.started_ms + duration_us // 1000,
             *attempt,
             *(answer if has_succeeded else (None, None)),
-            outcome.started_ms + duration_us // 1000,
             outcome.phases,
+            delivery,
         ),
     )
-    if not has_succeeded:
+    if has_succeeded:  # it stands in the delivery's own row
+        conn.execute("DELETE FROM attempt WHERE delivery = ?", (delivery,))
+    else:
         conn.execute(
-            "INSERT INTO attempt (delivery, number, started_ms, duration_us, response_code, error_code, error_detail,"
-            " remote_address, response_head, response_body, phases) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (delivery, *attempt, *answer, outcome.phases),
+            "UPDATE attempt SET started_ms = ?, duration_us = ?, response_code = ?, error_code = ?, error_detail = ?,"
+            " remote_address = ?, response_head = ?, response_body = ?, phases = ? WHERE delivery = ? AND number = 1",
+            (*attempt, *answer, outcome.phases, delivery),
         )
     blank_late(conn, delivery)

@@ -250,6 +250,7 @@ PAGES: dict[tuple[str, str], tuple[str, Do]] = {
         "webhook.updated",
         page(f"{W}/edit", Scene.webhook, url="http://127.0.0.1:9009/moved", events="*", headers="x-hidden: ***"),
     ),
+    ("POST", f"{W}/move"): ("webhook.updated", page(f"{W}/move", Scene.webhook, url="http://127.0.0.1:9009/else")),
     ("POST", f"{W}/pause"): ("webhook.updated", page(f"{W}/pause", Scene.webhook)),
     ("POST", f"{W}/resume"): ("webhook.updated", page(f"{W}/resume", Scene.webhook)),
     ("POST", f"{W}/rotate"): ("webhook.secret_rotated", page(f"{W}/rotate", Scene.webhook, tag=tag_of)),

@@ -200,7 +200,7 @@ def _editable(visit: Visit) -> Webhook:
 async def move(visit: Visit) -> Answer:
     """POST: the address that its receiver's redirect named"""
     webhook = _editable(visit)
-    await visit.parts.editor.update(webhook, {"url": visit.field("url")}, lambda now: True)
+    await visit.parts.editor.update(webhook, {"url": visit.field("url")}, lambda now: True, by=visit.actor)
     return _back(webhook, "moved")
 
 
