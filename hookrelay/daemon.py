@@ -189,6 +189,8 @@ class Daemon:
             registry.catalog,
             outfit.ingest_limits(config),
             offer=dispatcher.offer,
+            offer_many=dispatcher.offer_many,
+            limit_met=self._limit_met,
             metrics=self._metrics,
             wall=time.time,
             feed=self._feed,
@@ -204,6 +206,8 @@ class Daemon:
             wall=time.time,
             defaults=lambda: self._config.delivery.defaults,
             policy=lambda: self._policy,
+            webhooks_most=lambda: self._config.limits.webhooks_per_tenant,
+            limit_met=self._limit_met,
         )
         self._keyring = Keyring(store, self._log, time.time)
         self._sessions = Sessions(store, self._keyring, time.time)

@@ -5,8 +5,9 @@ Which webhooks are in force is `registry`'s, what is a right field `rules.webhoo
 
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,6 +74,8 @@ class Editor:
         wall: Callable[[], float],
         defaults: Callable[[], Defaults],
         policy: Callable[[], Policy],
+        webhooks_most: Callable[[], int] = lambda: 1000,
+        limit_met: Callable[[str], None] = lambda limit: None,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -83,6 +86,9 @@ class Editor:
         self._never_ahead = NeverAhead(wall)
         self._defaults = defaults
         self._policy = policy
+        self._webhooks_most = webhooks_most
+        self._limit_met = limit_met
+        self._making: Counter[str] = Counter()
         self._locks: dict[tuple[str, int], trio.Lock] = {}
         self._rotated = trio.Event()
 
@@ -142,18 +148,45 @@ class Editor:
         other. Refused names every wrong field.
         """
         fields = self._read(values)
-        if key is None:
-            return await self._create(fields, None, by)
-        async with self._alone("request", key.hash):
-            return await self._create(fields, key, by)
+        with self._counted(fields.tenant, by):
+            if key is None:
+                return await self._create(fields, None, by)
+            async with self._alone("request", key.hash):
+                return await self._create(fields, key, by)
+
+    @contextmanager
+    def _counted(self, tenant: str, by: Actor) -> Iterator[None]:
+        """Refused where a tenant makes more webhooks than it may; those that are being made count."""
+        if not _is_own(by):
+            yield
+            return
+        most, made = self._webhooks_most(), self._registry.made
+        theirs = self._registry.catalog.after(tenant, None)
+        own = sum(each.seq in made and made[each.seq].is_own for each in theirs)
+        if own + self._making[tenant] >= most:
+            self._limit_met("webhooks_per_tenant")
+            raise Refused(
+                "limit_reached",
+                f"the tenant has {own} webhooks of its own making, and limits.webhooks_per_tenant allows {most}: "
+                "delete one, or ask the operator",
+            )
+        self._making[tenant] += 1
+        try:
+            yield
+        finally:
+            self._making[tenant] -= 1
+            if not self._making[tenant]:
+                del self._making[tenant]
 
     async def _create(self, fields: WebhookFields, key: Key | None, by: Actor) -> tuple[Webhook, str | None]:
         id = "wh_" + random_ulid(self._now_ms(), secrets.randbits(80))
         live = LiveSecret(secrets.token_bytes(SECRET_BYTES) if fields.secret is None else decode_secret(fields.secret))
         now_ms = self._now_ms()
-        made = Made(0, id, structs.replace(fields, secret=None), (live,), now_ms)
+        made = Made(0, id, structs.replace(fields, secret=None), (live,), now_ms, _is_own(by))
         entry = webhook_entry("webhook.created", by, None, resolve_made(made, self._defaults()))
-        answer = await self._trail.change(entry, webhooks.make, id, fields.tenant, self._text(made), now_ms, key)
+        answer = await self._trail.change(
+            entry, webhooks.make, id, fields.tenant, self._text(made), now_ms, key, made.is_own
+        )
         if isinstance(answer, str):
             return self._made_before(answer)
         webhook = self._registry.put(structs.replace(made, seq=answer), now_ms)
@@ -367,11 +400,18 @@ class Editor:
             await self._trail.change(entry, webhooks.seal_anew, seq, self._text(made).sealed, keep=True)
 
 
+def _is_own(by: Actor) -> bool:
+    """Whether a tenant does it itself."""
+    return not by.is_operator and by is not DAEMON
+
+
 def _opened(row: webhooks.Made, seal: Seal) -> Made:
     hidden = msgspec.json.decode(seal.open(row.sealed, row.id))
     fields = msgspec.json.decode(row.fields, type=WebhookFields)
     live = tuple(LiveSecret(b64decode(key), until_ms) for key, until_ms in hidden["secrets"])
-    return Made(row.seq, row.id, structs.replace(fields, headers=hidden["headers"]), live, row.created_ms)
+    return Made(
+        row.seq, row.id, structs.replace(fields, headers=hidden["headers"]), live, row.created_ms, bool(row.own)
+    )
 
 
 def _unmasked(headers: Mapping[str, str], patch: Mapping[str, object], errors: list[FieldError]) -> dict[str, object]:

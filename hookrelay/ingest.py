@@ -1,6 +1,8 @@
 """A submission in, a receipt out: the receipt means that the event, its deliveries and its key are on disk."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
+from math import ceil
 
 import msgspec
 import trio
@@ -10,7 +12,9 @@ from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Refused, Submission, Webhook
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.payload import parse
+from hookrelay.rules.rate import Rate
 from hookrelay.rules.schema import Validator, checked
+from hookrelay.rules.tenants import Paces
 from hookrelay.store import events
 from hookrelay.store.chains import BLOCKED_MS, WHOLE
 from hookrelay.store.db import Store
@@ -21,8 +25,15 @@ from hookrelay.units import format_size, format_time
 UNSTORED_LIMIT = 32 << 20
 """Bytes of submissions on their way to the disk, over all clients, above which none is read."""
 
+AT_ONCE = 64
+"""Deliveries of an event that are offered as soon as it is stored; those of more are offered in slices."""
+OFFER_BYTES = 256
+"""What a delivery that is still to be offered counts in UNSTORED_LIMIT."""
+
 Offer = Callable[[int, Delivery], None]
 """`offer(webhook, delivery)`: tell the lane of a delivery that has just been stored."""
+OfferMany = Callable[[Iterator[tuple[int, Delivery]], int], None]
+"""`offer_many(deliveries, count)`: the same of so many, in slices that delay nobody."""
 
 
 Adapt = Callable[[Submission], Submission]
@@ -39,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True):
     """A closed catalogue, or None: any well-formed type will do."""
     validators: Mapping[str, Validator] = {}
     """What the data of some event types must be."""
+    rate: Rate | None = None
+    """At which each tenant may submit."""
 
 
 class Ingest:
@@ -51,24 +64,42 @@ class Ingest:
         limits: Limits,
         *,
         offer: Offer,
+        offer_many: OfferMany,
         metrics: Metrics,
         wall: Callable[[], float],
         feed: Feed,
         tracer: Tracer | None = None,
+        limit_met: Callable[[str], None] = lambda limit: None,
     ) -> None:
         self.catalog = catalog
+        self._paces: Paces | None = None
         self.limits = limits
         self._store = store
         self._offer = offer
+        self._offer_many = offer_many
         self._metrics = metrics
         self._wall = wall
         self._feed = feed
         self._tracer = tracer
+        self._limit_met = limit_met
         self._unstored = 0
         self._drained = trio.Event()
         self._never_ahead = NeverAhead(wall)
         self._now_ms = 0
         self._now_text = ""
+
+    @property
+    def limits(self) -> Limits:
+        """What a reload can change."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        if limits.rate is None:
+            self._paces = None
+        elif self._paces is None or self._paces.rate != limits.rate:
+            self._paces = Paces(limits.rate)
 
     async def room(self) -> None:
         """Wait until there is room for more submissions."""
@@ -103,6 +134,8 @@ class Ingest:
                 if adapt is not None:
                     submission = adapt(submission)
                 self._check_room()
+                if self._paces is not None:
+                    self._check_pace(self._paces, submission.tenant)
                 entry = self._entry(submission, now_ms)
             except Refused as refused:
                 self._metrics.events["refused"] += 1
@@ -126,6 +159,13 @@ class Ingest:
     def _check_room(self) -> None:
         if self._store.is_low:
             raise Refused("store_full", "the disk has too little room left: send the event again when there is some")
+
+    def _check_pace(self, paces: Paces, tenant: str) -> None:
+        wait_s = paces.wait_s(tenant, trio.current_time())
+        if wait_s:
+            self._limit_met("events_per_tenant")
+            after = f"send the event again in {max(1, ceil(wait_s))} s"
+            raise Refused("rate_limited", f"the tenant submits faster than limits.events_per_tenant allows: {after}")
 
     def _parse(self, line: bytes | None) -> Submission:
         limits = self.limits
@@ -178,15 +218,18 @@ class Ingest:
         self._unstored += size
 
         def done(results: Sequence[events.Receipt | Refused] | BaseException) -> None:
-            self._unstored -= size
-            if self._unstored <= UNSTORED_LIMIT:
-                self._drained.set()
-                self._drained = trio.Event()
+            self._release(size)
             if isinstance(results, BaseException) and not isinstance(results, Refused):
                 raise results
             stored(results)
 
         self._store.enqueue(events.insert, entries, done)
+
+    def _release(self, size: int) -> None:
+        self._unstored -= size
+        if self._unstored <= UNSTORED_LIMIT:
+            self._drained.set()
+            self._drained = trio.Event()
 
     def _answer(self, entry: events.Entry, outcome: events.Receipt | Refused) -> bytes:
         if isinstance(outcome, Refused):
@@ -206,15 +249,22 @@ class Ingest:
         event = entry.event
         if self._tracer is not None:
             self._tracer.accepted(event, deliveries=outcome.deliveries)
-        if entry.chains is None:
+        if len(entry.webhooks) > AT_ONCE:
+            self._offer_many(self._kept(entry, outcome), len(entry.webhooks))
+        elif entry.chains is None:
             for number, webhook in enumerate(entry.webhooks, entry.first_delivery):
                 self._offer(webhook, Delivery(number, event, 0, 0, event.created_ms))
         else:
-            for number, (webhook, chain) in enumerate(zip(entry.webhooks, entry.chains, strict=True)):
-                delivery = entry.first_delivery + number
-                due_ms = BLOCKED_MS + delivery if delivery in outcome.blocked else event.created_ms
-                self._offer(webhook, Delivery(delivery, event, 0, 0, due_ms, chain))
+            for webhook, delivery in _deliveries(entry, outcome):
+                self._offer(webhook, delivery)
         return b'{"id":"%b","deliveries":%d}\n' % (event.id.encode(), outcome.deliveries)
+
+    def _kept(self, entry: events.Entry, receipt: events.Receipt) -> Iterator[tuple[int, Delivery]]:
+        """An event's deliveries, which count towards what is taken in at most until the last one is offered."""
+        size = len(entry.webhooks) * OFFER_BYTES
+        self._unstored += size
+        yield from _deliveries(entry, receipt)
+        self._release(size)
 
     # --- what hookrelay itself has to tell ----------------------------------------------------------------------
 
@@ -232,6 +282,15 @@ class Ingest:
                 self._answer(entry, results[0])
 
             self._store.enqueue(events.insert, [entry], stored, keep=True)
+
+
+def _deliveries(entry: events.Entry, receipt: events.Receipt) -> Iterator[tuple[int, Delivery]]:
+    """Each webhook of an event that has just been stored, and its delivery."""
+    event, blocked = entry.event, frozenset(receipt.blocked)
+    chains = entry.chains or repeat(None, len(entry.webhooks))
+    for number, (webhook, chain) in enumerate(zip(entry.webhooks, chains, strict=True), entry.first_delivery):
+        due_ms = BLOCKED_MS + number if number in blocked else event.created_ms
+        yield webhook, Delivery(number, event, 0, 0, due_ms, chain)
 
 
 def _chains(wanting: Sequence[Webhook], submission: Submission) -> tuple[str | None, ...] | None:

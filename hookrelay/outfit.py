@@ -18,6 +18,7 @@ from hookrelay.net.trust import Trusts
 from hookrelay.rules.egress import Policy, Vetted, vet
 from hookrelay.rules.egress_url import check_url
 from hookrelay.rules.key_text import read_keys
+from hookrelay.rules.rate import parse_rate
 from hookrelay.rules.schema import compile_schema
 from hookrelay.telemetry import logs
 from hookrelay.upkeep import Limits
@@ -103,7 +104,8 @@ def ingest_limits(config: Config) -> IngestLimits:
         for event_type in config.event_types
         if event_type.schema is not None
     }
-    return IngestLimits(events.max_size, window_s, known, validators)
+    pace = config.limits.events_per_tenant
+    return IngestLimits(events.max_size, window_s, known, validators, None if pace is None else parse_rate(pace))
 
 
 def raise_descriptor_limit() -> None:

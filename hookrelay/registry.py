@@ -44,6 +44,8 @@ class Made(Struct, frozen=True):
     secrets: tuple[LiveSecret, ...]
     """Newest first."""
     created_ms: int
+    is_own: bool = False
+    """Whether its tenant has made it itself."""
 
 
 class Registry:

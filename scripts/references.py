@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 EXAMPLES = {
+    "limits.events_per_tenant": "100/s",
     "store.key_file": "store.key",
     "events.group": "bookings",
     "api.public_url": "https://hooks.example.com",

@@ -52,6 +52,7 @@ class House:
             self.registry.catalog,
             Limits(),
             offer=self.dispatcher.offer,
+            offer_many=self.dispatcher.offer_many,
             metrics=self.metrics,
             wall=wall,
             feed=self.feed,

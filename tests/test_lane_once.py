@@ -117,7 +117,7 @@ async def _live_through(operations: list[tuple[Any, ...]], tells: list[float], r
         await trio.sleep(5)
         await made.change(status="active")
         with trio.fail_after(4 * 3600):
-            while made.dispatcher.pending() or made.dispatcher.held() or await _waiting(made):
+            while made.dispatcher.pending() or made.dispatcher.held() or await _waiting(made):  # noqa: ASYNC110 -- the mock clock's
                 await trio.sleep(1)
         rows = await made.rows(made.hook)
         keys = await made.store.read(lambda conn: dict(conn.execute("SELECT seq, ordering FROM delivery").fetchall()))

@@ -30,6 +30,8 @@ KEYS = {
     "egress.ca_file": "Certificate authorities to trust beside the system's (PEM).",
     "egress.proxy": "Deliver through this proxy, such as http://proxy.internal:3128 or socks5://127.0.0.1:1080.",
     "egress.resolver": 'The DNS server to ask, such as "127.0.0.1:53"; system for what the host uses.',
+    "limits.webhooks_per_tenant": "Webhooks that a tenant may make with its own keys, links and sessions.",
+    "limits.events_per_tenant": 'Events that a tenant may submit in a time, such as "100/s" or "100/s burst 1000".',
     "log.level": "debug, info, warning or error. Successes are told at debug only.",
     "log.format": "console for people, json for machines; auto: console on a terminal, JSON lines elsewhere.",
     "metrics.per_webhook_limit": "With more webhooks than this there are no series of single webhooks.",

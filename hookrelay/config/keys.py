@@ -60,6 +60,8 @@ def _keys() -> tuple[Key, ...]:
         Key("egress", "ca_file", "ca_file", values.authorities, None),
         Key("egress", "proxy", "proxy", values.proxy, None),
         Key("egress", "resolver", "resolver", values.resolver, "system"),
+        Key("limits", "webhooks_per_tenant", "webhooks_per_tenant", count(0, 1_000_000, 1000), 1000, "toml"),
+        Key("limits", "events_per_tenant", "events_per_tenant", values.rate_limit, None),
         Key("log", "level", "level", choice("debug", "info", "warning", "error"), "info"),
         Key("log", "format", "format", choice("auto", "console", "json"), "auto"),
         Key("metrics", "per_webhook_limit", "per_webhook_limit", count(0, 100_000, 1000), 1000, "toml"),

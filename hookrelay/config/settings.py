@@ -104,6 +104,15 @@ class EgressSettings(Struct, frozen=True):
         return Policy(allow=self.allow, deny=self.deny, allow_http=self.allow_http)
 
 
+class LimitsSettings(Struct, frozen=True):
+    """`[limits]`"""
+
+    webhooks_per_tenant: int
+    """Made with a tenant's own key, link or session; files and administrators are not counted."""
+    events_per_tenant: str | None
+    """A rate, as it was written."""
+
+
 class LogSettings(Struct, frozen=True):
     """`[log]`"""
 
@@ -159,6 +168,7 @@ class Config(Struct, frozen=True):
     api: ApiSettings
     delivery: DeliverySettings
     egress: EgressSettings
+    limits: LimitsSettings
     log: LogSettings
     metrics: MetricsSettings
     telemetry: TelemetrySettings

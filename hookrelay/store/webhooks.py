@@ -114,6 +114,8 @@ class Made(NamedTuple):
     updated_ms: int
     fields: str
     sealed: bytes
+    own: int
+    """1 where its tenant has made it itself."""
 
 
 class Text(NamedTuple):
@@ -127,7 +129,7 @@ class Text(NamedTuple):
 def all_made(conn: apsw.Connection) -> list[Made]:
     """Those that were not deleted."""
     rows = conn.execute(
-        "SELECT seq, id, status, disabled_reason, created_ms, updated_ms, fields, sealed FROM webhook"
+        "SELECT seq, id, status, disabled_reason, created_ms, updated_ms, fields, sealed, own FROM webhook"
         " WHERE fields IS NOT NULL AND removed_ms IS NULL ORDER BY seq"
     )
     return [Made(*row) for row in rows]
@@ -147,7 +149,7 @@ def shown(conn: apsw.Connection, seq: int) -> tuple[str, str, str]:
     return row
 
 
-def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, key: Key | None) -> int | str:
+def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, key: Key | None, own: bool) -> int | str:
     """Write a new webhook down: its key. Where the request's idempotency key was used before: the id of the webhook
     that it made then, or `conflict` where it came with other content.
     """
@@ -160,9 +162,9 @@ def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, k
         if used is not None:
             return str(used[1]) if used[0] == key.fingerprint else "conflict"
     conn.execute(
-        "INSERT INTO webhook (id, tenant, source, definition, fields, sealed, created_ms, updated_ms)"
-        " VALUES (?, ?, 'api', ?, ?, ?, ?, ?)",
-        (id, tenant, text_of(text.definition), text.fields, text.sealed, now_ms, now_ms),
+        "INSERT INTO webhook (id, tenant, source, definition, fields, sealed, created_ms, updated_ms, own)"
+        " VALUES (?, ?, 'api', ?, ?, ?, ?, ?, ?)",
+        (id, tenant, text_of(text.definition), text.fields, text.sealed, now_ms, now_ms, int(own)),
     )
     seq = conn.last_insert_rowid()
     if key is not None:

@@ -35,6 +35,8 @@ LIMITS = {
     "http_connections": "a listener has as many connections as it may: the one that was idle or dawdling longest goes",
     "http_bodies": "large bodies hold as much memory as they may: the largest of who holds most is refused",
     "http_calls": "as many calls are under way as may be: more are refused, health and metrics are not",
+    "webhooks_per_tenant": "a tenant has made as many webhooks of its own as limits.webhooks_per_tenant allows",
+    "events_per_tenant": "a tenant submits faster than limits.events_per_tenant allows: what is too much is refused",
     "events_clients": "events.sock has as many clients as it may: the one that was idle longest goes",
 }
 """What each of them means, for the log."""

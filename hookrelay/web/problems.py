@@ -17,6 +17,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "The method does not exist here"),
     "file_managed": (409, "The webhook is defined in a file"),
     "idempotency_conflict": (409, "The idempotency key was used for other content"),
+    "limit_reached": (409, "There are as many as there may be"),
     "conflict": (409, "It is not in a state for that"),
     "precondition_failed": (412, "It was changed meanwhile"),
     "too_large": (413, "The body is too large"),
