@@ -213,6 +213,11 @@ class Steps:
         return answer
 
 
+def _origin(url: str | None) -> str | None:
+    """As much of a URL as a log may hold: path and query may carry a token."""
+    return None if url is None else "/".join(url.split("/", 3)[:3])
+
+
 def tell(log: Logger, entry: Entry, id: str | None = None, **counts: int) -> None:
     """The line of the log for a record; `counts` are figures that it got since."""
     by = entry.by
@@ -226,8 +231,8 @@ def tell(log: Logger, entry: Entry, id: str | None = None, **counts: int) -> Non
         "tenant": entry.tenant,
         "object": entry.object,
         "fields": list(entry.fields) or None,
-        "url_before": entry.url_before,
-        "url_after": entry.url_after,
+        "url_before": _origin(entry.url_before),
+        "url_after": _origin(entry.url_after),
         "details": {name: value for name, value in {**entry.details, **counts}.items() if value is not None} or None,
     }
     log.info("audit", **{name: value for name, value in line.items() if value is not None})

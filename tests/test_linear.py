@@ -330,7 +330,7 @@ POLICY = egress.Policy()
 
 def judge_url(url: str) -> None:
     with suppress(ValueError):
-        egress_url.check_url(egress_url.to_ascii(url), POLICY)
+        egress_url.check_url(egress_url.as_stored(url), POLICY)
     with suppress(ValueError):
         egress.target(url)
 

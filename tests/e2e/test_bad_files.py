@@ -3,6 +3,7 @@
 At the start that is the end of it; at a reload the old configuration stays, and all goes on.
 """
 
+import json
 import os
 import re
 import signal
@@ -83,7 +84,9 @@ def test_a_bad_file_of_webhooks_at_a_reload_is_told_by_its_place_and_costs_nothi
     running.tell(signal.SIGHUP)
     wait_for(lambda: running.log().count("reload_refused") > refused, told=running.log)
     log = running.log()[before:]
-    (mistake, *more) = re.findall(r'"mistake": "(.*?)", "event"', log)
+    (mistake, *more) = [
+        line["mistake"] for line in map(json.loads, log.splitlines()) if line["event"] == "config_mistake"
+    ]
     assert mistake.startswith(f"{bad}{place}")
     assert len(mistake) < 400
     assert len(more) <= 2
