@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from msgspec import structs
 
 from hookrelay import __version__, audit, outfit, tracing
 from hookrelay.checkup import Checkup
@@ -29,7 +30,7 @@ from hookrelay.net.dial import Dialer
 from hookrelay.redeliver import Redeliverer
 from hookrelay.registry import Registry
 from hookrelay.store import open as opening
-from hookrelay.store import queue
+from hookrelay.store import queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.store.files import StoreUnusable
 from hookrelay.store.seal import CannotOpen, Seal
@@ -37,6 +38,7 @@ from hookrelay.tally import Tally
 from hookrelay.telemetry import logs
 from hookrelay.telemetry.limits import LimitsMet
 from hookrelay.telemetry.metrics import Metrics
+from hookrelay.units import format_duration
 from hookrelay.upkeep import Upkeep, watch_clock
 from hookrelay.vitals import Vitals
 from hookrelay.web.app import build
@@ -54,8 +56,6 @@ HURRY_S = 0.5
 """After a second SIGTERM."""
 FLUSH_S = 1.0
 """How long the last spans may take to get to their collector."""
-SAVING_S = 1.0
-"""How long an editor may take from emptying a file to having it whole again."""
 SWITCH_INTERVAL_S = 0.0005
 """How soon the loop gets the GIL back from the writer's thread: 21 → 2.9 ms for a batch beside a busy loop."""
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -69,7 +69,7 @@ class Daemon:
         self, loaded: Loaded, reread: Callable[[], Loaded], log: logs.Logger, manager: systemd.Manager
     ) -> None:
         self._config = loaded.config
-        self._files_say = loaded.webhooks
+        self._loaded = loaded
         self._reread = reread
         self._log = log
         self._manager = manager
@@ -141,6 +141,7 @@ class Daemon:
         async with trio.open_nursery() as relay:
             run = partial(self._dispatcher.run, last_written_ms=self._store.last_written_ms)
             await relay.start(run, backlogs, standings)
+            self._tell_missing(*self._registry.waiting_for_missing())
             async with trio.open_nursery() as doors:
                 self._doors_scope = doors.cancel_scope
                 await self._open_doors(doors)
@@ -180,7 +181,13 @@ class Daemon:
             disable_after_s=config.delivery.disable_after_s,
             tracer=tracer,
         )
-        registry = self._registry = Registry(store, self._log, time.time, lambda: self._config.delivery.defaults)
+        registry = self._registry = Registry(
+            store,
+            self._log,
+            time.time,
+            lambda: self._config.delivery.defaults,
+            lambda: self._config.delivery.removal_grace_s,
+        )
         dispatcher = self._dispatcher = Dispatcher(
             outside, dialer, max_connections=outfit.connections(config, self._log), disabled=registry.show_disabled
         )
@@ -212,10 +219,11 @@ class Daemon:
         self._keyring = Keyring(store, self._log, time.time)
         self._sessions = Sessions(store, self._keyring, time.time)
         try:
+            self._check_folder(self._loaded, bool(await store.read(webhooks.known)))
             await self._keyring.restore()
             await self._sessions.restore()
             await self._editor.restore()
-            registry.put_in_force(await registry.prepare(self._files_say))
+            registry.put_in_force(await registry.prepare(self._loaded.webhooks))
         except CannotOpen as error:
             raise ConfigError([ConfigMistake(str(config.store.path), None, "store.key_file", str(error))]) from error
         except Refused as refused:
@@ -290,6 +298,7 @@ class Daemon:
             config=lambda: self._config,
             is_ready=lambda: self._is_ready and self._store.trouble is None,
             reload=self.reload,
+            missing=self._registry.waiting_for_missing,
             preview=self.preview,
             health=self._vitals.health,
             waiting=self._vitals.waiting,
@@ -336,33 +345,40 @@ class Daemon:
 
     # --- what the files say -------------------------------------------------------------------------------------
 
-    async def reload(self, by: audit.Actor) -> list[tuple[str, str]]:
+    async def reload(self, by: audit.Actor, removes: bool = False) -> list[tuple[str, str]]:
         """Read all files again, as somebody wishes: all of it applies or, after any mistake, none.
 
-        The mistakes, as pairs of place and detail.
+        The mistakes, as pairs of place and detail. `removes`: what no file names any more is gone at once.
         """
-        async with self._reloading:
+        async with self._reloading, self._registry.filing:
             self._manager.notifier.reloading()
             try:
-                return await self._reload(by)
+                return await self._reload(by, removes)
             finally:
                 self._manager.notifier.ready(self._status())
 
     async def preview(self) -> tuple[list[tuple[str, str]], list[Change]]:
         """What `reload` would say and change just now. Nothing is changed."""
+        has_given = any(each.source != "api" for each in self._registry.catalog.by_seq.values())
         try:
             loaded = await self._read_files()
+            self._check_folder(loaded, has_given)
         except ConfigError as error:
             return [_place_and_detail(mistake) for mistake in error.mistakes], []
         in_force = [each for each in self._registry.catalog.by_seq.values() if each.source.startswith("file:")]
-        return [], changes(self._config, loaded.config, in_force, loaded.webhooks)
+        found = changes(self._config, loaded.config, in_force, loaded.webhooks)
+        keys = {each.id: each.seq for each in in_force}
+        return [], [
+            structs.replace(each, waiting=self._registry.waiting_for([keys[each.what]]))
+            if each.after is None and each.what in keys
+            else each
+            for each in found
+        ]
 
-    async def _reload(self, by: audit.Actor) -> list[tuple[str, str]]:
+    async def _reload(self, by: audit.Actor, removes: bool) -> list[tuple[str, str]]:
         try:
             loaded = await self._read_files()
-            if self._has_emptied_file(loaded):
-                await trio.sleep(SAVING_S)
-                loaded = await self._read_files()
+            self._check_folder(loaded, any(each.source != "api" for each in self._registry.catalog.by_seq.values()))
         except ConfigError as error:
             for mistake in error.mistakes:
                 self._log.error("config_mistake", mistake=str(mistake))
@@ -374,7 +390,7 @@ class Daemon:
         try:
             settings = [change.what for change in changes(self._config, loaded.config, (), ())]
             entry = audit.Entry(action="config.reloaded", by=by, details={"settings": settings})
-            prepared = await self._registry.prepare(loaded.webhooks, entry)
+            prepared = await self._registry.prepare(loaded.webhooks, entry, removes=removes)
         except Refused as refused:
             self._log.error("reload_refused", detail=f"{refused.detail}; the old configuration stays in force")
             self._metrics.reload_successful = False
@@ -389,7 +405,14 @@ class Daemon:
             self._dispatcher.restart(outfit.connections(self._config, self._log), self._config.delivery.disable_after_s)
         self._registry.put_in_force(prepared)
         self._metrics.reload_successful, self._metrics.reload_at = True, time.time()
-        self._log.info("reloaded", webhooks=len(self._registry.catalog.by_seq), removed=len(prepared.removed))
+        missing, held = self._registry.waiting_for_missing()
+        self._log.info(
+            "reloaded",
+            webhooks=len(self._registry.catalog.by_seq) - missing,
+            missing=missing,
+            removed=len(prepared.removed),
+        )
+        self._tell_missing(missing, held)
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
         return []
@@ -411,14 +434,23 @@ class Daemon:
             wrong = "cannot be read now (no thread or no memory): try again when this host has some"
             raise ConfigError([ConfigMistake("the files", None, "", wrong)]) from error
 
-    def _has_emptied_file(self, loaded: Loaded) -> bool:
-        """Whether a file that gave webhooks gives none now: it may be on its way to disk, and would cost them all."""
-        given = {webhook.source for webhook in loaded.webhooks}
-        files = {f"file:{file.name}" for file in loaded.files}
-        return any(
-            webhook.source in files and webhook.source not in given
-            for webhook in self._registry.catalog.by_seq.values()
-        )
+    def _check_folder(self, loaded: Loaded, has_given: bool) -> None:
+        """ConfigError where the folder of webhooks is gone that has given some: a mistake, and no wish to lose them."""
+        if has_given and not loaded.has_folder:
+            folder = loaded.config.delivery.webhooks_dir
+            wrong = "there is no such folder, and webhooks of it are known: bring it back, or make an empty one"
+            raise ConfigError([ConfigMistake(str(folder), None, "delivery.webhooks_dir", wrong)])
+
+    def _tell_missing(self, missing: int, held: int) -> None:
+        if missing:
+            grace = format_duration(self._config.delivery.removal_grace_s)
+            self._log.warning(
+                "webhooks_missing",
+                webhooks=missing,
+                held=held,
+                detail=f"no file names them any more: what waits is held for {grace} of running time, then they are"
+                " removed and it is cancelled; `hookrelay reload --remove` does so at once",
+            )
 
 
 def _place_and_detail(mistake: ConfigMistake) -> tuple[str, str]:

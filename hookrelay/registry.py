@@ -13,17 +13,22 @@ from typing import Any, NamedTuple
 import trio
 from msgspec import Struct, structs
 
-from hookrelay.audit import Actor, Entry, Trail, webhook_entry
+from hookrelay.audit import DAEMON, Actor, Entry, Trail, webhook_entry
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
 from hookrelay.model import LiveSecret, Webhook, WebhookFields, WebhookStatus
 from hookrelay.rules.egress import target
 from hookrelay.rules.match import Catalog
-from hookrelay.rules.webhook import Defaults, resolve
+from hookrelay.rules.webhook import Defaults, resolve, told
+from hookrelay.rules.webhook_texts import parse_retry
 from hookrelay.store import audit, queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
 
+MISSING = "missing_from_files"
+"""Why a webhook is disabled whose file no longer names it (contract §3.4)."""
+AGE_S = 10.0
+"""So often the running time is written down for which webhooks have been missing."""
 CANCEL_STEP = 500
 """Deliveries that one transaction cancels: so many delay nobody's commit."""
 
@@ -32,6 +37,8 @@ class Prepared(NamedTuple):
     """The files' webhooks, on disk and not in force yet."""
 
     catalog: Catalog
+    missing: list[int]
+    """Keys of those that no file names any more since now."""
     removed: list[int]
 
 
@@ -57,6 +64,7 @@ class Registry:
         log: Logger,
         wall: Callable[[], float],
         defaults: Callable[[], Defaults] = Defaults,
+        grace_s: Callable[[], float] = lambda: 600.0,
     ) -> None:
         self.catalog = Catalog()
         self.made: dict[int, Made] = {}
@@ -66,6 +74,9 @@ class Registry:
         self._trail = Trail(store, log, wall)
         self._wall = wall
         self._defaults = defaults
+        self._grace_s = grace_s
+        self.filing = trio.Lock()
+        """Held from reading files until they are in force: meanwhile no missing webhook is removed."""
         self._ingest: Ingest
         self._dispatcher: Dispatcher
         self._changed_meanwhile: dict[int, Webhook] = {}
@@ -77,13 +88,14 @@ class Registry:
 
     # --- webhooks of files --------------------------------------------------------------------------------------
 
-    async def prepare(self, said: Sequence[Webhook], reload: Entry | None = None) -> Prepared:
+    async def prepare(self, said: Sequence[Webhook], reload: Entry | None = None, *, removes: bool = False) -> Prepared:
         """Write down what the files say; nothing of it is in force before `put_in_force`.
 
-        `reload` is what the audit trail says of the reload that this is. Refused where the disk does not take it.
+        What they name no more is held for a grace time, or with `removes` gone at once. `reload` is what the audit
+        trail says of the reload that this is. Refused where the disk does not take it.
         """
         # ten thousand webhooks take a while: in a thread, for what can be done there, and not in the writer's
-        news = await self._store.read(_find_news, said)
+        news = await self._store.read(_find_news, said, removes)
         self._changed_meanwhile.clear()
         entries = await self._store.read(_entries, news, said, self.catalog.by_id)
         if reload is not None:
@@ -94,7 +106,7 @@ class Registry:
             before = self.catalog.by_seq.get(webhook.seq)
             if webhook.held == "discard" and webhook.status == "active" and before and before.status != "active":
                 await self.discard(webhook.seq)
-        return Prepared(catalog, news.removed)
+        return Prepared(catalog, news.missing, news.removed)
 
     def put_in_force(self, prepared: Prepared) -> None:
         """From now on these are the files' webhooks, and those of the API obey the defaults of now."""
@@ -104,7 +116,11 @@ class Registry:
         for seq, webhook in self._changed_meanwhile.items():
             # disabled by an answer, or active again, after the row was read: as the store has it by now
             known = catalog.by_seq.get(seq)
-            if known is not None and {known.status, webhook.status} == {"active", "disabled"}:
+            if (
+                known is not None
+                and known.disabled_reason != MISSING
+                and {known.status, webhook.status} == {"active", "disabled"}
+            ):
                 updated_ms = max(known.updated_ms, webhook.updated_ms)
                 status, reason = webhook.status, webhook.disabled_reason
                 catalog.put(structs.replace(known, status=status, disabled_reason=reason, updated_ms=updated_ms))
@@ -177,8 +193,63 @@ class Registry:
         for seq in await self._store.read(webhooks.removed_with_work, keep=True):
             self._to_cancel.send_nowait(seq)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._age)
             async for seq in self._removed:
                 nursery.start_soon(self._cancel_removed, seq)
+
+    # --- what no file names any more ----------------------------------------------------------------------------
+
+    async def _age(self) -> None:
+        """Count for how long webhooks have been missing while a daemon ran, and remove those whose grace is over."""
+        since_s = trio.current_time()
+        try:
+            while True:
+                await trio.sleep(AGE_S)
+                now_s = trio.current_time()
+                if await self._note_age(now_s - since_s):
+                    await self.remove_missing()
+                since_s = now_s
+        finally:
+            with trio.move_on_after(1, shield=True):
+                await self._note_age(trio.current_time() - since_s)
+
+    async def _note_age(self, elapsed_s: float) -> bool:
+        """Whether any is missing."""
+        if not any(each.disabled_reason == MISSING for each in self.catalog.by_seq.values()):
+            return False
+        return await self._store.change(webhooks.age_missing, round(elapsed_s * 1000), keep=True) > 0
+
+    async def remove_missing(self) -> None:
+        """Remove the webhooks that have been missing for longer than the grace time; what waits is cancelled."""
+        async with self.filing:
+            rows = await self._store.read(webhooks.missing, keep=True)
+            over = [row for row in rows if row.missing_ms >= self._grace_s() * 1000]
+            if not over:
+                return
+            entries = [webhook_entry("webhook.deleted", DAEMON, _missing(row), None) for row in over]
+            seqs = [row.seq for row in over]
+            await self._trail.change_all(
+                entries, webhooks.remove_missing, seqs, self._now_ms(), is_certain=True, keep=True
+            )
+            for row in over:
+                gone = self.catalog.by_seq.get(row.seq)
+                if gone is not None:
+                    self.catalog.remove(row.seq)
+                    self._dispatcher.remove_webhook(row.seq)
+                    self._to_cancel.send_nowait(row.seq)
+                    self._log.warning(
+                        "webhook_removed", **told(gone), detail="its file has not named it for delivery.removal_grace"
+                    )
+
+    def waiting_for_missing(self) -> tuple[int, int]:
+        """How many webhooks no file names any more, and how many deliveries are held for them."""
+        missing = [each.seq for each in self.catalog.by_seq.values() if each.disabled_reason == MISSING]
+        return len(missing), self.waiting_for(missing)
+
+    def waiting_for(self, seqs: Sequence[int]) -> int:
+        """How many deliveries wait for these webhooks."""
+        backlog = self._dispatcher.backlog()
+        return sum(sum(backlog[seq][:2]) for seq in seqs if seq in backlog)
 
     async def _cancel_removed(self, seq: int) -> None:
         """In steps that delay nobody's commit; what is in flight goes on to its end."""
@@ -205,11 +276,12 @@ class Registry:
         return int(self._wall() * 1000)
 
 
-def _find_news(conn: Any, said: Sequence[Webhook]) -> webhooks.News:
+def _find_news(conn: Any, said: Sequence[Webhook], removes: bool) -> webhooks.News:
     """A job of the store's: what is not on disk as it is said."""
     return webhooks.find_news(
         conn,
         [webhooks.Declared(w.id, w.tenant, w.source, w.status, webhooks.text_of(definition(w))) for w in said],
+        removes=removes,
     )
 
 
@@ -227,7 +299,17 @@ def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: 
         elif new is not None:
             # changed while no daemon ran: all that is known is what its row says
             entries.append(_entry(before.get(webhook.id), new))
-    return entries + [_entry(each, None) for each in before.values() if each.id not in declared]
+    entries += [_entry(each, None) for each in before.values() if each.id not in declared]
+    return entries + [
+        Entry(
+            action="webhook.disabled",
+            by=Actor(each.source),
+            tenant=each.tenant,
+            object=each.id,
+            details={"reason": MISSING},
+        )
+        for each in audit.defined(conn, (), news.missing).values()
+    ]
 
 
 def _is_hidden_other(was: Webhook, now: Webhook) -> bool:
@@ -253,9 +335,12 @@ def _entry(before: audit.Defined | None, after: webhooks.Declared | None) -> Ent
 
 
 def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) -> Catalog:
-    """A job of the store's: the files' webhooks as they stand. One that is as it was `before` is the same object."""
+    """A job of the store's: the files' webhooks as they stand, and those that no file names any more.
+
+    One that is as it was `before` is the same object.
+    """
     known = webhooks.known(conn)
-    in_force = []
+    in_force = [_as_before(_missing(row), before) for row in webhooks.missing(conn)]
     for webhook in said:
         row = known[webhook.id]
         now = structs.replace(
@@ -266,9 +351,41 @@ def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) 
             created_ms=row.created_ms,
             updated_ms=row.updated_ms,
         )
-        was = before.get(row.seq)
-        in_force.append(now if was is None or was != now else was)
+        in_force.append(_as_before(now, before))
     return Catalog(in_force)
+
+
+def _as_before(webhook: Webhook, before: Mapping[int, Webhook]) -> Webhook:
+    was = before.get(webhook.seq)
+    return was if was is not None and was == webhook else webhook
+
+
+def _missing(row: webhooks.Missing) -> Webhook:
+    """A webhook that no file names any more: enough to know what it wants and to show it. Nothing can be sent."""
+    said = json.loads(row.definition)
+    retry = said["retry"] if isinstance(said["retry"], str) else tuple(said["retry"])
+    return Webhook(
+        seq=row.seq,
+        id=row.id,
+        tenant=row.tenant,
+        url=said["url"],
+        events=tuple(said["events"]),
+        description=said["description"],
+        status="disabled",
+        disabled_reason=MISSING,
+        rate_limit=said["rate_limit"],
+        max_in_flight=said["max_in_flight"],
+        timeout_s=said["timeout_s"],
+        retry=retry,
+        delays=parse_retry(retry),
+        headers=tuple((name, "") for name in said["headers"]),
+        ordered=said["ordered"],
+        metadata=said["metadata"],
+        secrets=(),
+        source=row.source,
+        created_ms=row.created_ms,
+        updated_ms=row.updated_ms,
+    )
 
 
 def definition(webhook: Webhook) -> dict[str, Any]:

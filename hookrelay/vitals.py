@@ -52,12 +52,14 @@ class Vitals:
         stats, trouble = self._store.stats, self._store.trouble
         overdue = sorted(self._dispatcher.overdue(), key=lambda row: -row[2])
         disabled = [webhook for webhook in webhooks if webhook.status == "disabled"]
+        missing, held_for_missing = self._registry.waiting_for_missing()
         return {
             "started_at": format_time(int(self._metrics.started_at * 1000)),
             "trouble": None if trouble is None else f"{trouble.kind}: {trouble.detail}",
             "webhooks": _by_status(webhooks),
             "pending": self._dispatcher.pending(),
             "held": self._dispatcher.held(),
+            "missing_from_files": {"webhooks": missing, "held": held_for_missing},
             "oldest_due_seconds": round(max((row[2] for row in overdue), default=0.0), 3),
             "open_connections": self._dialer.open_connections,
             "store": {"size_bytes": stats.size_bytes, "is_low": self._store.is_low},

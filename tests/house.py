@@ -72,8 +72,10 @@ class House:
             self.store, self.registry, self.dispatcher, lambda: self.dispatcher.outside, wall
         )
 
-    async def say(self, *hooks: Webhook) -> None:
-        self.registry.put_in_force(await self.registry.prepare(hooks))
+    async def say(self, *hooks: Webhook, removes: bool = False) -> None:
+        """What the files say from now on; `removes`: what they name no more is gone at once."""
+        async with self.registry.filing:
+            self.registry.put_in_force(await self.registry.prepare(hooks, removes=removes))
 
     async def submit(self, count: int = 1, line: bytes = b'{"type":"a.b","data":1}') -> None:
         done = trio.Event()

@@ -196,7 +196,9 @@ async def test_files_that_say_the_same_again_are_no_change(autojump_clock):
         assert shown(made) == [("webhook.created", "file:a.toml", hook.id)]
         await made.say(structs.replace(hook, secrets=(b"another",)))
         await made.say()
-        assert [action for action, *_ in shown(made)[1:]] == ["webhook.updated", "webhook.deleted"]
+        await made.say(removes=True)
+        actions = [action for action, *_ in shown(made)[1:]]
+        assert actions == ["webhook.updated", "webhook.disabled", "webhook.deleted"]
 
 
 def test_every_action_that_a_record_may_have_is_in_the_handbook():

@@ -303,7 +303,7 @@ async def test_a_reload_leaves_the_webhooks_of_the_api_as_they_are(autojump_cloc
             paused.id: "paused",
             webhook(seq=3).id: "active",
         }
-        await made.say()
+        await made.say(removes=True)
         assert made.registry.catalog.by_id.keys() == {hook.id, paused.id}
 
 

@@ -70,7 +70,7 @@ async def test_what_waits_for_a_removed_webhook_is_cancelled_and_what_is_in_flig
         await made.say(FIRST)
         await made.submit(1200)
         await trio.sleep(1)
-        await made.say()
+        await made.say(removes=True)
         await trio.sleep(1)
         assert made.statuses() == [("pending", 1200)]  # eight are in flight: nothing of the webhook is touched yet
         receiver.recover()
@@ -145,7 +145,7 @@ async def test_operators_hear_of_it_where_they_have_a_webhook_that_wants_to(auto
         (told,) = receiver.of("r2.example")
         assert b'"type":"hookrelay.webhook.disabled"' in told.body
         assert b'"reason":"gone"' in told.body
-        await made.say(structs.replace(FIRST, description="mended"))
+        await made.say(structs.replace(FIRST, description="mended"), removes=True)
         events = made.ingest._store.last_event
         await made.submit()
         await trio.sleep(1)

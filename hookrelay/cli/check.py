@@ -83,7 +83,8 @@ def diff(target: Target) -> int:
         if change["before"] is None:
             click.echo(clean(f"+ {change['what']} = {_shown(change['after'])}{note}"))
         elif change["after"] is None:
-            click.echo(clean(f"- {change['what']} = {_shown(change['before'])}{note}"))
+            held = "" if change["waiting"] is None else f"  ({change['waiting']} deliveries wait: held, then cancelled)"
+            click.echo(clean(f"- {change['what']} = {_shown(change['before'])}{note}{held}"))
         elif change["before"] == change["after"]:
             click.echo(clean(f"~ {change['what']}: another value, not shown{note}"))
         else:

@@ -11,11 +11,13 @@ INVALID = "invalid_configuration"
 
 
 @click.command(short_help="Have the daemon read its files again.")
+@click.option("--remove", "removes", is_flag=True, help="Remove at once what no file names any more.")
 @options
-def command(target: Target) -> None:
+def command(target: Target, removes: bool) -> None:
     """Have the daemon read its configuration and webhooks.d again, and say every mistake in them.
 
-    All of it applies or, after any mistake, none. What is in flight goes on.
+    All of it applies or, after any mistake, none. What is in flight goes on. Webhooks that no file names any more are
+    held for delivery.removal_grace, as are events that match them, and removed then; with --remove at once.
 
     \b
     Each mistake is a line FILE:LINE: KEY: what is wrong and what would be right.
@@ -30,7 +32,7 @@ def command(target: Target) -> None:
 
     with target.client() as client:
         try:
-            done = client.call("POST", "/-/reload")
+            done = client.call("POST", "/-/reload", query={"remove": "true"} if removes else {})
         except Problem as problem:
             if problem.code != INVALID:
                 raise
@@ -44,3 +46,9 @@ def command(target: Target) -> None:
     else:
         count = done["webhooks"]
         click.echo(f"reloaded: {count} {'webhook' if count == 1 else 'webhooks'}")
+        missing = done.get("missing_from_files")
+        if missing and missing["webhooks"]:
+            click.echo(
+                f"in no file any more: {missing['webhooks']}, with {missing['held']} deliveries held; removed after "
+                f"{missing['removal_grace']} unless a file names them again, or now by `hookrelay reload --remove`"
+            )

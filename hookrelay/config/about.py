@@ -23,6 +23,7 @@ KEYS = {
     "delivery.rate_limit": 'Attempts of one webhook in a time, such as "10/s" or "600/m burst 50".',
     "delivery.disable_after": 'A webhook that has only failed for so long is disabled; "never" is allowed.',
     "delivery.max_connections": "Connections to receivers, all webhooks together.",
+    "delivery.removal_grace": "How long a webhook that no file names any more is held before it is removed.",
     "delivery.webhooks_dir": "The folder of webhook files; a path that is not absolute starts beside this file.",
     "egress.allow": "Networks, addresses and names that are reached although not public; each may have a :port.",
     "egress.deny": "Networks and addresses that are never reached. Goes before allow.",

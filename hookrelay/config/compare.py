@@ -41,6 +41,8 @@ class Change(Struct, frozen=True):
     after: Any
     """None where there will be nothing."""
     needs_restart: bool = False
+    waiting: int | None = None
+    """Of a webhook that no file names any more: deliveries that are held, and cancelled when it is removed."""
 
 
 def needing_restart(before: Config, after: Config) -> list[str]:
@@ -94,7 +96,7 @@ def _webhooks(before: Sequence[Webhook], after: Sequence[Webhook]) -> Iterator[C
             yield Change(id, f"{webhook.url} ({webhook.source})", None)
     for id, webhook in new.items():
         was = old.get(id)
-        if was is None:
+        if was is None or was.disabled_reason == "missing_from_files":
             yield Change(id, None, f"{webhook.url} ({webhook.source})")
             continue
         for field in (*_SHOWN, *_SECRET):

@@ -53,6 +53,7 @@ def _keys() -> tuple[Key, ...]:
         Key("delivery", "rate_limit", "rate_limit", values.rate_limit, None),
         Key("delivery", "disable_after", "disable_after_s", values.disable_after, "5d"),
         Key("delivery", "max_connections", "max_connections", count(1, 100_000, 1000), 1000, "toml"),
+        Key("delivery", "removal_grace", "removal_grace_s", duration("0s", "30d", "10m"), "10m"),
         Key("delivery", "webhooks_dir", "webhooks_dir", values.path, "webhooks.d"),
         Key("egress", "allow", "allow", values.allow, [], "toml"),
         Key("egress", "deny", "deny", values.deny, [], "toml"),

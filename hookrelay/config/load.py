@@ -94,7 +94,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     if mistakes:
         order = {mistake.file: index for index, mistake in reversed(list(enumerate(mistakes)))}
         raise ConfigError(sorted(mistakes, key=lambda mistake: (order[mistake.file], mistake.line or 0)))
-    return Loaded(config, webhooks, tuple(files))
+    return Loaded(config, webhooks, tuple(files), config.delivery.webhooks_dir.is_dir())
 
 
 def load_one(path: Path | None, dotted: str, environ: Mapping[str, str]) -> Any:

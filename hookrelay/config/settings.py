@@ -74,6 +74,8 @@ class DeliverySettings(Struct, frozen=True):
     disable_after_s: float | None
     """None where a failing webhook is never disabled."""
     max_connections: int
+    removal_grace_s: float
+    """Running time for which a webhook that its file no longer names is held."""
     webhooks_dir: Path
 
     @property
@@ -182,3 +184,5 @@ class Loaded(Struct, frozen=True):
     webhooks: tuple[Webhook, ...]
     files: tuple[Path, ...]
     """The files of `webhooks_dir` that were read."""
+    has_folder: bool = True
+    """Whether `webhooks_dir` is there."""

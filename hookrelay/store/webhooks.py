@@ -38,23 +38,35 @@ class News(NamedTuple):
 
     declared: list[Declared]
     """Webhooks that are new or say something else."""
+    missing: list[int]
+    """Keys of those that no file has any more: from now on they are held."""
+    returned: list[int]
+    """Keys of those that were missing and stand in a file again, as they were."""
     removed: list[int]
-    """Keys of those that no file has any more."""
+    """Keys of those that are gone for good."""
 
 
 # what is stored is compared as text: another way to write it would make every webhook a changed one
 text_of = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-def find_news(conn: apsw.Connection, declared: Iterable[Declared]) -> News:
-    """What of it is not on disk as it is declared. For a connection that reads: most of the time it is little."""
-    stored = {id: (seq, *said) for seq, id, *said in _of_files(conn, "seq, id, tenant, source, definition")}
-    news = []
+def find_news(conn: apsw.Connection, declared: Iterable[Declared], *, removes: bool = False) -> News:
+    """What of it is not on disk as it is declared. For a connection that reads: most of the time it is little.
+
+    `removes`: what no file names any more is gone at once.
+    """
+    columns = "seq, id, missing_ms, tenant, source, definition"
+    stored = {id: (seq, missing_ms, *said) for seq, id, missing_ms, *said in _of_files(conn, columns)}
+    news, returned = [], []
     for webhook in declared:
-        _, *said = stored.pop(webhook.id, (0,))
+        seq, missing_ms, *said = stored.pop(webhook.id, (0, None))
         if said != [webhook.tenant, webhook.source, webhook.definition]:
             news.append(webhook)
-    return News(news, [seq for seq, *_ in stored.values()])
+        elif missing_ms is not None:
+            returned.append(seq)
+    if removes:
+        return News(news, [], returned, [seq for seq, *_ in stored.values()])
+    return News(news, [seq for seq, missing_ms, *_ in stored.values() if missing_ms is None], returned, [])
 
 
 def declare(conn: apsw.Connection, news: News, now_ms: int) -> None:
@@ -65,13 +77,62 @@ def declare(conn: apsw.Connection, news: News, now_ms: int) -> None:
         " ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, source = excluded.source,"
         " status = excluded.status, disabled_reason = NULL, failures = 0, failing_since_ms = NULL,"
         " held_until_ms = iif(definition ->> 'url' = excluded.definition ->> 'url', held_until_ms, NULL),"
-        " definition = excluded.definition, updated_ms = excluded.updated_ms, removed_ms = NULL",
+        " definition = excluded.definition, updated_ms = excluded.updated_ms, removed_ms = NULL,"
+        " missing_ms = NULL",
         (msgspec.json.encode(news.declared).decode(), now_ms),
     )
     conn.execute(
         "UPDATE webhook SET removed_ms = ? WHERE seq IN (SELECT value FROM json_each(?))",
         (now_ms, msgspec.json.encode(news.removed).decode()),
     )
+    conn.execute(
+        "UPDATE webhook SET missing_ms = 0, updated_ms = ? WHERE seq IN (SELECT value FROM json_each(?))",
+        (now_ms, msgspec.json.encode(news.missing).decode()),
+    )
+    conn.execute(
+        "UPDATE webhook SET missing_ms = NULL, updated_ms = ? WHERE seq IN (SELECT value FROM json_each(?))",
+        (now_ms, msgspec.json.encode(news.returned).decode()),
+    )
+
+
+def age_missing(conn: apsw.Connection, elapsed_ms: int) -> int:
+    """A daemon has run for so long more: how many webhooks are missing."""
+    conn.execute(
+        "UPDATE webhook SET missing_ms = missing_ms + ? WHERE missing_ms IS NOT NULL AND removed_ms IS NULL",
+        (elapsed_ms,),
+    )
+    return conn.changes()
+
+
+def remove_missing(conn: apsw.Connection, seqs: Iterable[int], now_ms: int) -> None:
+    """Those of them that are still missing are gone for good."""
+    conn.execute(
+        "UPDATE webhook SET removed_ms = ? WHERE missing_ms IS NOT NULL AND seq IN (SELECT value FROM json_each(?))",
+        (now_ms, msgspec.json.encode(list(seqs)).decode()),
+    )
+
+
+class Missing(NamedTuple):
+    """A webhook that no file names any more, as it was last said."""
+
+    seq: int
+    id: str
+    tenant: str
+    source: str
+    definition: str
+    created_ms: int
+    updated_ms: int
+    missing_ms: int
+    """For how long a daemon has run since."""
+
+
+def missing(conn: apsw.Connection) -> list[Missing]:
+    """Those that are held until their files name them again, or the grace is over."""
+    rows = conn.execute(
+        "SELECT seq, id, tenant, source, definition, created_ms, updated_ms, missing_ms FROM webhook"
+        " WHERE missing_ms IS NOT NULL AND removed_ms IS NULL ORDER BY seq"
+    )
+    return [Missing(*row) for row in rows]
 
 
 def known(conn: apsw.Connection) -> dict[str, Known]:

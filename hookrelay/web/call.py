@@ -71,7 +71,9 @@ class Parts(Struct, frozen=True):
     metrics: Metrics
     config: Callable[[], Config]
     is_ready: Callable[[], bool]
-    reload: Callable[[Actor], Awaitable[list[tuple[str, str]]]]
+    missing: Callable[[], tuple[int, int]]
+    """How many webhooks no file names any more, and how many deliveries are held for them."""
+    reload: Callable[[Actor, bool], Awaitable[list[tuple[str, str]]]]
     """Read the files again: the mistakes, as pairs of place and detail; none where it all applies now."""
     preview: Callable[[], Awaitable[tuple[list[tuple[str, str]], list[Change]]]]
     """The mistakes that a reload would tell, or else what it would change."""

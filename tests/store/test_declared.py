@@ -8,7 +8,20 @@ import pytest
 from builders import START_MS
 
 from hookrelay.store.open import open_memory
-from hookrelay.store.webhooks import Declared, Known, News, declare, find_news, known, text_of
+from hookrelay.store.webhooks import (
+    Declared,
+    Known,
+    News,
+    age_missing,
+    declare,
+    find_news,
+    known,
+    missing,
+    remove_missing,
+    text_of,
+)
+
+NOTHING = News([], [], [], [])
 
 A = Declared("wh_a", "acme", "file:a.toml", "active", text_of({"url": "https://a.example/"}))
 B = Declared(
@@ -28,7 +41,7 @@ def test_what_is_declared_is_on_disk_and_no_news_any_more(conn: apsw.Connection)
         "wh_a": Known(1, "wh_a", "active", None, 5, 5),
         "wh_b": Known(2, "wh_b", "paused", None, 5, 5),
     }
-    assert find_news(conn, [B, A]) == News([], [])
+    assert find_news(conn, [B, A]) == NOTHING
     assert [row[0] for row in conn.execute("SELECT definition FROM webhook ORDER BY seq")] == [
         A.definition,
         B.definition,
@@ -40,7 +53,7 @@ def test_what_differs_is_news_and_gets_a_fresh_start(conn: apsw.Connection, chan
     conn.execute("UPDATE webhook SET status = 'disabled', disabled_reason = 'gone', failures = 3")
     changed = A._replace(**change)
     news = find_news(conn, [changed, B])
-    assert news == News([changed], [])
+    assert news == NOTHING._replace(declared=[changed])
     declare(conn, news, 9)
     assert known(conn) == {
         "wh_a": Known(1, "wh_a", "active", None, 5, 9),
@@ -49,21 +62,55 @@ def test_what_differs_is_news_and_gets_a_fresh_start(conn: apsw.Connection, chan
     assert conn.execute("SELECT failures FROM webhook ORDER BY seq").fetchall() == [(0,), (3,)]
 
 
-def test_what_no_file_has_is_removed_and_comes_back_under_its_key(conn: apsw.Connection):
+def _of_the_api(conn: apsw.Connection) -> None:
     conn.execute(
         "INSERT INTO webhook (id, tenant, source, definition, fields, created_ms, updated_ms)"
         " VALUES ('wh_c', 'acme', 'api', '{}', '{}', 0, 0)"
     )
-    news = find_news(conn, [B])
-    assert news == News([], [1])
+
+
+def test_what_no_file_has_is_removed_where_that_is_wished_and_comes_back_under_its_key(conn: apsw.Connection):
+    _of_the_api(conn)
+    news = find_news(conn, [B], removes=True)
+    assert news == NOTHING._replace(removed=[1])
     declare(conn, news, 9)
     assert (list(known(conn)), conn.execute("SELECT removed_ms FROM webhook").fetchall()) == (
         ["wh_b"],
         [(9,), (None,), (None,)],
     )
-    assert find_news(conn, [A, B]) == News([A], [])
-    declare(conn, News([A], []), 10)
+    news = find_news(conn, [A, B])
+    assert news == NOTHING._replace(declared=[A])
+    declare(conn, news, 10)
     assert known(conn)["wh_a"] == Known(1, "wh_a", "active", None, 5, 10)
+
+
+def test_what_no_file_has_is_missing_and_comes_back_as_it_was(conn: apsw.Connection):
+    _of_the_api(conn)
+    conn.execute("UPDATE webhook SET status = 'disabled', disabled_reason = 'gone', failures = 3 WHERE id = 'wh_a'")
+    news = find_news(conn, [B])
+    assert news == NOTHING._replace(missing=[1])
+    declare(conn, news, 9)
+    assert find_news(conn, [B]) == NOTHING
+    assert [(row.id, row.missing_ms) for row in missing(conn)] == [("wh_a", 0)]
+    assert age_missing(conn, 7) == 1
+    assert age_missing(conn, 8) == 1
+    assert [(row.id, row.missing_ms) for row in missing(conn)] == [("wh_a", 15)]
+    back = find_news(conn, [A, B])
+    assert back == NOTHING._replace(returned=[1])
+    declare(conn, back, 11)
+    assert missing(conn) == []
+    assert known(conn)["wh_a"] == Known(1, "wh_a", "disabled", "gone", 5, 11)
+    assert age_missing(conn, 7) == 0
+
+
+def test_what_has_come_back_meanwhile_is_not_removed(conn: apsw.Connection):
+    declare(conn, find_news(conn, [B]), 9)
+    declare(conn, find_news(conn, [A, B]), 10)
+    remove_missing(conn, [1], 11)
+    assert list(known(conn)) == ["wh_a", "wh_b"]
+    declare(conn, find_news(conn, [B]), 12)
+    remove_missing(conn, [1], 13)
+    assert list(known(conn)) == ["wh_b"]
 
 
 def test_a_definition_is_written_as_earlier_versions_wrote_it():

@@ -4,6 +4,9 @@ DELETE FROM session WHERE tenant = 'hookrelay';
 -- Whether a tenant has made it itself, with a key, link or session of its own: those are counted (limits.webhooks_per_tenant).
 ALTER TABLE webhook ADD COLUMN own INTEGER NOT NULL DEFAULT 0 CHECK (own IN (0, 1));
 
+-- Of a webhook that its file no longer names: for how long a daemon has run since, in milliseconds; NULL where it is named.
+ALTER TABLE webhook ADD COLUMN missing_ms INTEGER;
+
 -- Who changed what (hookrelay/audit.py). `tenant` is whose the object is, `*` for what concerns all of them; `actor` the id
 -- of a key or a link, `file:NAME.toml`, `uid:NUMBER`, `signal:NAME` or `daemon`, `session` where it was done in the
 -- dashboard. `by_operator` marks actors of whom a tenant is told no more than that. `more` is JSON: fields, URLs, figures.

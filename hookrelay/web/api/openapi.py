@@ -29,6 +29,7 @@ _PARAMETERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "event": ("query", "Only of this event.", id_of("evt")),
     "q": ("query", "Only webhooks with this text in id, URL or description.", TEXT),
     "include_waiting": ("query", "Also tell what waits.", {"enum": ["waiting"]}),
+    "remove": ("query", "Remove at once what no file names any more, and cancel what waits.", {"type": "boolean"}),
     "dry_run": ("query", "Only say what would change.", {"type": "boolean"}),
     "include": ("query", "`events`, `deliveries`, or both with a comma between.", TEXT),
     "types": ("query", "Types and patterns, with commas between: `booking.*,payment.failed`.", TEXT),
@@ -228,8 +229,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         path="/-/reload", method="post", name="reload", tag="Operation", summary="Read the files again",
         description="All of it applies or, after any mistake, none; with `dry_run` nothing does, and `changes` says"
-        " what would. Takes an administrator of all tenants.",
-        parameters=("tenant", "dry_run"), answer="Reloaded",
+        " what would. Webhooks that no file names any more are held for `delivery.removal_grace`, then removed; with"
+        " `remove` at once. Takes an administrator of all tenants.",
+        parameters=("tenant", "dry_run", "remove"), answer="Reloaded",
     ),
     Operation(
         path="/metrics", method="get", name="getMetrics", tag="Operation", summary="Prometheus metrics",

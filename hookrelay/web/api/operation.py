@@ -5,6 +5,7 @@ import resource
 
 from hookrelay import __version__
 from hookrelay.model import FieldError, Refused
+from hookrelay.units import format_duration
 from hookrelay.web.call import Call
 from hookrelay.web.http import Answer, json_answer
 
@@ -35,15 +36,16 @@ async def status(call: Call) -> Answer:
 
 async def reload(call: Call) -> Answer:
     """POST: read all files again, or say what that would change"""
-    query = call.query("dry_run")
+    query = call.query("dry_run", "remove")
     is_dry = query.word("dry_run", ("true", "false")) == "true"
+    removes = query.word("remove", ("true", "false")) == "true"
     query.done()
     check_operator(call)
     changes = None
     if is_dry:
         mistakes, changes = await call.parts.preview()
     else:
-        mistakes = await call.parts.reload(call.actor)
+        mistakes = await call.parts.reload(call.actor, removes)
     if mistakes:
         raise Refused(
             "invalid_configuration",
@@ -53,7 +55,10 @@ async def reload(call: Call) -> Answer:
     webhooks = len(call.parts.catalog().by_seq)
     if changes is not None:
         return json_answer({"reloaded": False, "webhooks": webhooks, "changes": changes})
-    return json_answer({"reloaded": True, "webhooks": webhooks})
+    missing, held = call.parts.missing()
+    grace = format_duration(call.parts.config().delivery.removal_grace_s)
+    told = {"webhooks": missing, "held": held, "removal_grace": grace}
+    return json_answer({"reloaded": True, "webhooks": webhooks - missing, "missing_from_files": told})
 
 
 def plain(text: str, status: int = 200) -> Answer:

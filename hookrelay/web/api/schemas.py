@@ -186,6 +186,15 @@ _WRITTEN: dict[str, Any] = {
         "properties": {
             "reloaded": {"type": "boolean"},
             "webhooks": {"type": "integer"},
+            "missing_from_files": {
+                "type": "object",
+                "properties": {
+                    "webhooks": {"type": "integer"},
+                    "held": {"type": "integer"},
+                    "removal_grace": {"type": "string"},
+                },
+                "required": ["webhooks", "held", "removal_grace"],
+            },
             "changes": {
                 "type": "array",
                 "items": {
@@ -195,6 +204,10 @@ _WRITTEN: dict[str, Any] = {
                         "before": {},
                         "after": {},
                         "needs_restart": {"type": "boolean"},
+                        "waiting": {
+                            "type": ["integer", "null"],
+                            "description": "Deliveries that would be held, and cancelled when it is removed.",
+                        },
                     },
                     "required": ["what", "before", "after", "needs_restart"],
                 },
@@ -213,6 +226,12 @@ _WRITTEN: dict[str, Any] = {
             "trouble": {"type": ["string", "null"]},
             "pending": {"type": "integer"},
             "held": {"type": "integer"},
+            "missing_from_files": {
+                "type": "object",
+                "description": "Webhooks that no file names any more, and the deliveries that are held for them.",
+                "properties": {"webhooks": {"type": "integer"}, "held": {"type": "integer"}},
+                "required": ["webhooks", "held"],
+            },
             "in_flight": {"type": "integer"},
             "oldest_due_seconds": {"type": "number"},
             "open_connections": {"type": "integer"},

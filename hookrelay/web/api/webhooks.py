@@ -206,7 +206,7 @@ def show(webhook: InForce) -> models.Webhook:
         headers={name: "***" for name, _ in webhook.headers},
         ordered=webhook.ordered,
         metadata=webhook.metadata,
-        secret_hint=b64encode(webhook.secrets[0]).decode()[-4:],
+        secret_hint=b64encode(webhook.secrets[0]).decode()[-4:] if webhook.secrets else "",
         source=webhook.source,
         created_at=format_time(webhook.created_ms),
         updated_at=format_time(webhook.updated_ms),

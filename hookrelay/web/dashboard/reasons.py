@@ -64,6 +64,7 @@ WAITS = {
 }
 DISABLED = {
     "gone": "Its server answered 410 Gone, which says: send nothing more here.",
+    "missing_from_files": "Its file no longer names it: events are kept for a while, then it is removed.",
     "failing": "All attempts have failed for so long that hookrelay has stopped trying.",
 }
 STATES = {
