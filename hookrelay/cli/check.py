@@ -83,7 +83,7 @@ def diff(target: Target) -> int:
         if change["before"] is None:
             click.echo(clean(f"+ {change['what']} = {_shown(change['after'])}{note}"))
         elif change["after"] is None:
-            held = "" if change["waiting"] is None else f"  ({change['waiting']} deliveries wait: held, then cancelled)"
+            held = "" if not change.get("waiting") else f"  ({change['waiting']} deliveries wait: held, then cancelled)"
             click.echo(clean(f"- {change['what']} = {_shown(change['before'])}{note}{held}"))
         elif change["before"] == change["after"]:
             click.echo(clean(f"~ {change['what']}: another value, not shown{note}"))

@@ -53,7 +53,7 @@ def _show(status: dict[str, Any]) -> None:
         {
             "webhooks": _counts(status["webhooks"]),
             "waiting": f"{status['pending']:,} pending, {status['held']:,} held, {status['in_flight']:,} in flight",
-            "missing": _missing(status.get("missing_from_files")),
+            **_missing(status.get("missing_from_files")),
             "overdue": _overdue(status["oldest_due_seconds"]),
             "events": _counts(events),
             "deliveries": _counts(deliveries),
@@ -85,10 +85,11 @@ def _show_webhooks(status: dict[str, Any]) -> None:
         table(["id", "tenant", "pending", "overdue", "why", "url"], rows)
 
 
-def _missing(missing: dict[str, int] | None) -> str | None:
+def _missing(missing: dict[str, int] | None) -> dict[str, str]:
     if missing is None or not missing["webhooks"]:  # an older daemon tells of none
-        return None
-    return f"{missing['webhooks']:,} webhooks are in no file any more, {missing['held']:,} deliveries are held for them"
+        return {}
+    held = f"{missing['held']:,} deliveries are held for them"
+    return {"missing": f"{missing['webhooks']:,} webhooks are in no file any more, {held}"}
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -11,7 +11,7 @@ def test_every_error_has_a_name_and_says_what_helps():
     assert NAMES.keys() == ERRORS.keys() == known
     for code in known:
         assert (short(code, None), of_attempt(code, None)) == (NAMES[code], ERRORS[code])
-    assert DISABLED.keys() == {"gone", "failing"}
+    assert DISABLED.keys() == {"gone", "failing", "missing_from_files"}
 
 
 def test_every_status_has_a_meaning_and_a_success_has_none():
