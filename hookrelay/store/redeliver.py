@@ -8,6 +8,7 @@ import apsw
 
 from hookrelay.model import Event, Outcome
 from hookrelay.store.chains import BLOCKED_MS, free_next, is_busy
+from hookrelay.store.sound import payload_hash
 from hookrelay.store.purge import blank_late, is_purged
 
 
@@ -115,8 +116,17 @@ def _keep_first_attempts(conn: apsw.Connection, deliveries: Sequence[int]) -> No
 def insert_test(conn: apsw.Connection, event: Event) -> None:
     """Write a test event down, before its one attempt: those who watch see it in its turn."""
     conn.execute(
-        "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, test) VALUES (?, ?, ?, ?, ?, ?, 1)",
-        (event.seq, event.created_ms, event.tenant, event.type, event.timestamp, event.data),
+        "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, test, payload_hash)"
+        " VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
+        (
+            event.seq,
+            event.created_ms,
+            event.tenant,
+            event.type,
+            event.timestamp,
+            event.data,
+            payload_hash(event.data),
+        ),
     )
 
 
