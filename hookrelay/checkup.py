@@ -17,6 +17,8 @@ class Checked(Struct, frozen=True):
 
     rows: int
     tables: int
+    damaged_payloads: int
+    """Events whose payload is not what was accepted."""
     faults: list[str]
 
 
@@ -49,5 +51,23 @@ class Checkup:
                 faults += step.faults
                 if after is None:
                     break
-                await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))
-        return Checked(rows, len(tables), faults[:FAULTS_MOST])
+                await _rest(started_s)
+        count, first = await self._damaged_payloads()
+        told = [check.damage_told(count, first)] if count else []
+        return Checked(rows, len(tables), count, [*faults[:FAULTS_MOST], *told])
+
+    async def _damaged_payloads(self) -> tuple[int, int | None]:
+        """How many events have one, and the number of the first."""
+        count, first = 0, None
+        after: int | None = 0
+        while after is not None:
+            started_s = trio.current_time()
+            step = await self._store.read(check.look_at_payloads, after)
+            count, after = count + len(step.damaged), step.after
+            first = first or next(iter(step.damaged), None)
+            await _rest(started_s)
+        return count, first
+
+
+async def _rest(started_s: float) -> None:
+    await trio.sleep((trio.current_time() - started_s) * (1 / SHARE - 1))

@@ -39,6 +39,7 @@ class Posts(Protocol):
 Announce = Callable[[str, Mapping[str, object]], None]
 """`announce(event type, data)`: tell operators (`ingest.Ingest.announce`)."""
 
+DAMAGED = "the stored payload is not what was accepted (this host's fault): nothing was sent"
 _SUCCEEDED = judge(Outcome(0, 0.0), 0, (0.0,), 0, 0.0)
 """What nearly all attempts come to, judged once."""
 
@@ -139,6 +140,22 @@ class Deliverer:
             self._tell(delivery, outcome, verdict, now_ms)
         if standing is not None and standing.disabled is not None:
             self._tell_disabled(standing, now_ms)
+
+    def record_damaged(self, delivery: Delivery, recorded: Recorded) -> None:
+        """End a delivery that cannot be sent, for its payload is not what was accepted. `recorded` as in `record`."""
+        outside = self._outside
+        outside.metrics.local_faults["payload_damaged"] += 1
+        outside.log.error(
+            "payload_damaged",
+            delivery=outside.store.ids.make("dlv", delivery.event.created_ms, delivery.seq),
+            event_id=delivery.event.id,
+            webhook=self.webhook.id,
+            tenant=self.webhook.tenant,
+            detail="what the store holds of this event is not what was accepted, so it was not sent: look at the disk"
+            " and the memory of this host, run `hookrelay doctor`, and submit the event again",
+        )
+        outcome = Outcome(int(outside.wall() * 1000), 0.0, "payload_damaged", DAMAGED)
+        self.record(delivery, outcome, trio.current_time(), recorded)
 
     def _judge(
         self, delivery: Delivery, outcome: Outcome, begun_s: float, now_ms: int

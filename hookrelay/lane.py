@@ -245,6 +245,9 @@ class Lane:
         for delivery in page.deliveries:
             if delivery.seq not in self._dropped:
                 shelf.put(delivery)
+        for delivery in page.damaged:
+            if delivery.seq not in self._dropped:
+                self._end_damaged(delivery)
         self._dropped.clear()
         self._wake_workers()
         for due_ms, is_retry in ((page.next_first_ms, False), (page.next_retry_ms, True)):
@@ -252,6 +255,12 @@ class Lane:
                 self._expect(due_ms, is_retry=is_retry)
         if shelf.next_due_ms() is None:
             self.pending = len(shelf.taken)  # what was cancelled in the store is waited for no more
+
+    def _end_damaged(self, delivery: Delivery) -> None:
+        """Its payload is not what was accepted: nothing is sent, and nobody is charged."""
+        self._shelf.taken.add(delivery.seq)
+        self._unrecorded += 1
+        self._deliverer.record_damaged(delivery, self._recorded)
 
     def _now_ms(self) -> int:
         """The present, as due times are written."""

@@ -29,9 +29,10 @@ AttemptError = Literal[
     "http_status",
     "interrupted",
     "local_fault",
+    "payload_damaged",
 ]
 
-BLAMELESS: frozenset[str] = frozenset({"interrupted", "local_fault"})
+BLAMELESS: frozenset[str] = frozenset({"interrupted", "local_fault", "payload_damaged"})
 """Errors that are not the receiver's: an attempt that ends so uses up nothing (contract §3.1)."""
 
 

@@ -29,6 +29,8 @@ def judge(
     """
     if outcome.error is None:
         return Verdict("succeeded", strikes)
+    if outcome.error == "payload_damaged":
+        return Verdict("failed", strikes)  # no later attempt would find it whole
     if outcome.error in BLAMELESS:
         wait_ms = 0 if outcome.error == "interrupted" else LOCAL_WAIT_MS * (1 + roll)
         return Verdict("pending", strikes, now_ms + round(wait_ms))

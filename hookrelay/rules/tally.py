@@ -26,6 +26,7 @@ _BY_ERROR = {
     "connect_timeout": "timed_out",
     "interrupted": "ours",
     "local_fault": "ours",
+    "payload_damaged": "ours",
 }
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import apsw
 
+from hookrelay.store.check import damage_told, damaged_payloads
 from hookrelay.store.files import APPLICATION_ID, StoreDamaged, StoreUnusable
 
 COPYING = ".copying"
@@ -162,6 +163,9 @@ def check_store(path: Path) -> Facts:
         try:
             _check_kind(conn, path)
             check(conn, path, whole=True)
+            count, first = damaged_payloads(conn)
+            if count:
+                raise StoreDamaged(f"{path}: {damage_told(count, first)}")
             row = conn.execute("SELECT id, commits FROM store").get
             return Facts(row[0], row[1], conn.pragma("user_version"), path.stat().st_size)
         finally:

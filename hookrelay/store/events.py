@@ -10,6 +10,7 @@ from msgspec import Struct
 from hookrelay.model import Event, Refused
 from hookrelay.store.chains import BLOCKED_MS, is_busy
 from hookrelay.store.rows import ManyRows
+from hookrelay.store.sound import payload_hash
 
 
 class Key(NamedTuple):
@@ -56,8 +57,8 @@ def idempotency_key(salt: bytes, tenant: str, key: str, event_type: str, data: b
 
 _EVENTS = ManyRows(
     "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, idempotency_key, ordering_key, traceparent,"
-    " test) VALUES {values}",
-    10,
+    " test, payload_hash) VALUES {values}",
+    11,
 )
 _DELIVERIES = ManyRows(
     "INSERT INTO delivery (seq, event, webhook, created_ms, due_ms) VALUES {values}",
@@ -110,6 +111,7 @@ def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Re
             event.ordering_key,
             event.traceparent,
             int(event.test),
+            payload_hash(event.data),
         )
         blocked: tuple[int, ...] = ()
         if entry.chains is None:

@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from hookrelay.store.halving import bounds, deliveries_of
 from hookrelay.store.paging import Look, Page, Step, fill, sizes
+from hookrelay.store.purge import NOTHING
+from hookrelay.store.sound import is_sound
 
 
 class DeliveryRow(NamedTuple):
@@ -71,6 +73,8 @@ class EventRow(NamedTuple):
     test: int
     purged_ms: int | None
     """When its payload was expunged; None where it is there."""
+    is_damaged: bool = False
+    """Whether its payload is not what was accepted. Known only where its data was asked for, which is `null` then."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -228,8 +232,8 @@ def delivery(conn: apsw.Connection, seq: int) -> tuple[DeliveryRow, EventRow, by
     """One delivery with its event, that one's data, and all of its attempts, oldest first."""
     for row in conn.execute(f"{_SHOWN} WHERE d.seq = ?", (seq,)):
         found = DeliveryRow(*row)
-        event = conn.execute(f"{_EVENT}, data FROM event WHERE seq = ?", (found.event,)).get
-        return found, EventRow(*event[:-1]), event[-1], _attempts(conn, found)
+        event = conn.execute(_WHOLE_EVENT, (found.event,)).get
+        return found, *_checked(event), _attempts(conn, found)
     return None
 
 
@@ -254,7 +258,7 @@ def _attempts(conn: apsw.Connection, found: DeliveryRow) -> list[AttemptRow]:
 # --- events -----------------------------------------------------------------------------------------------------
 
 _EVENT_COLUMNS = "seq, created_ms, type, tenant, timestamp, idempotency_key, ordering_key, traceparent, test, purged_ms"
-_EVENT = f"SELECT {_EVENT_COLUMNS}"
+_WHOLE_EVENT = f"SELECT {_EVENT_COLUMNS}, data, payload_hash FROM event WHERE seq = ?"
 _EVENT_STEP = (
     "WITH candidate (seq) AS MATERIALIZED ({numbers})"
     " SELECT (SELECT json_array(count(*), min(seq)) FROM candidate),"
@@ -270,7 +274,9 @@ _EVENTS_OF_TENANT = _EVENT_STEP.format(
     numbers="SELECT seq FROM event INDEXED BY event_of_tenant WHERE tenant = :tenant AND seq < :below AND seq >= :low"
     " ORDER BY seq DESC LIMIT :count"
 )
-_WITH_DATA = f"SELECT json_group_array(json_array({_EVENT_COLUMNS}, CAST(data AS TEXT)) ORDER BY seq) FROM"
+_WITH_DATA = (
+    f"SELECT json_group_array(json_array({_EVENT_COLUMNS}, CAST(data AS TEXT), payload_hash) ORDER BY seq) FROM"
+)
 _EVENTS_AFTER = f"{_WITH_DATA} (SELECT * FROM event WHERE seq > ? ORDER BY seq LIMIT ?)"
 _EVENTS_AFTER_OF_TENANT = (
     f"{_WITH_DATA} (SELECT * FROM event INDEXED BY event_of_tenant WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?)"
@@ -301,22 +307,42 @@ def events(
 
 def event(conn: apsw.Connection, seq: int, limit: int) -> tuple[EventRow, bytes, int, list[DeliveryRow]] | None:
     """One event with its data, how many deliveries it has, and the first `limit` of them."""
-    for row in conn.execute(f"{_EVENT}, data FROM event WHERE seq = ?", (seq,)):
+    for row in conn.execute(_WHOLE_EVENT, (seq,)):
         first, end = deliveries_of(conn, seq)
         rows = conn.execute(f"{_SHOWN} WHERE d.seq >= ? AND d.seq < ? ORDER BY d.seq LIMIT ?", (first, end, limit))
         found = [DeliveryRow(*each) for each in rows]
         count = conn.execute("SELECT count(*) FROM delivery WHERE seq >= ? AND seq < ?", (first, end)).get
-        return EventRow(*row[:-1]), row[-1], count, found
+        return *_checked(row), count, found
     return None
 
 
 def events_after(conn: apsw.Connection, tenant: str | None, above: int, limit: int) -> list[tuple[EventRow, bytes]]:
     """Up to `limit` events with a number above `above`, oldest first, and their data."""
-    if tenant is None:
-        text = conn.execute(_EVENTS_AFTER, (above, limit)).get
-    else:
-        text = conn.execute(_EVENTS_AFTER_OF_TENANT, (tenant, above, limit)).get
-    return [(EventRow(*row[:-1]), row[-1].encode()) for row in _decode_lists(text)]
+    text, whose = (_EVENTS_AFTER, ()) if tenant is None else (_EVENTS_AFTER_OF_TENANT, (tenant,))
+    try:
+        rows = _decode_lists(conn.execute(text, (*whose, above, limit)).get)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        return _one_by_one(conn, tenant, above, limit)
+    return [_checked((*row[:-2], row[-2].encode(), row[-1])) for row in rows]
+
+
+def _one_by_one(conn: apsw.Connection, tenant: str | None, above: int, limit: int) -> list[tuple[EventRow, bytes]]:
+    """The same where the data of one is no text any more."""
+    whose, given = ("", ()) if tenant is None else (" INDEXED BY event_of_tenant", (tenant,))
+    condition = "" if tenant is None else " AND tenant = ?2"
+    rows = conn.execute(
+        f"SELECT {_EVENT_COLUMNS}, data, payload_hash FROM event{whose} WHERE seq > ?1{condition}"
+        f" ORDER BY seq LIMIT {limit:d}",
+        (above, *given),
+    )
+    return [_checked(row) for row in rows]
+
+
+def _checked(row: Sequence[Any]) -> tuple[EventRow, bytes]:
+    """An event of its columns, its data and that one's hash; `null` where the data is not what was accepted."""
+    *columns, data, stored_hash = row
+    event = EventRow(*columns)
+    return (event, data) if is_sound(data, stored_hash) else (event._replace(is_damaged=True), NOTHING)
 
 
 _pairs = msgspec.json.Decoder(list[tuple[int, int]]).decode

@@ -53,7 +53,8 @@ def announcements(conn: apsw.Connection, wanted: Purge, event_id: str, above: in
     """The same of what hookrelay itself has told operators of these events."""
     column, value = ("tenant", wanted.tenant) if wanted.event is None else ("event_id", event_id)
     rows: list[Any] = conn.execute(
-        "SELECT seq, purged_ms IS NULL AND type = ? AND created_ms < ? AND CAST(data AS TEXT) ->> ? = ?"
+        "SELECT seq, purged_ms IS NULL AND type = ? AND created_ms < ?"
+        " AND CASE WHEN json_valid(CAST(data AS TEXT)) THEN CAST(data AS TEXT) ->> ? = ? END"
         " FROM event INDEXED BY event_of_tenant WHERE tenant = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
         (TOLD, wanted.before_ms, column, value, OPERATORS, above, upto, limit),
     ).fetchall()
@@ -117,7 +118,8 @@ def blank_events(conn: apsw.Connection, wanted: Sequence[int], deliveries: Seque
     done = [event for event in wanted if event not in busy]
     blank_deliveries(conn, deliveries)  # once more: one may have been tried again since, and have ended
     conn.execute(
-        "UPDATE event SET data = ?, idempotency_key = NULL, ordering_key = NULL, traceparent = NULL, purged_ms = ?"
+        "UPDATE event SET data = ?, payload_hash = NULL, idempotency_key = NULL, ordering_key = NULL,"
+        " traceparent = NULL, purged_ms = ?"
         " WHERE seq IN (SELECT value FROM json_each(?))",
         (NOTHING, now_ms, _json(done)),
     )

@@ -13,6 +13,7 @@ from hookrelay.store.audit import AuditRow, insert
 from hookrelay.store.chains import BLOCKED_MS, free_next
 from hookrelay.store.purge import blank_late
 from hookrelay.store.rows import ManyRows
+from hookrelay.store.sound import is_sound
 
 PAGE_BYTES = 1 << 20
 """Payload that one page brings into memory at most (beyond its first row)."""
@@ -36,6 +37,8 @@ class Page(NamedTuple):
     """When the next first attempt is due that is not on the page; None: there is none."""
     next_retry_ms: int | None
     """The same of the retries."""
+    damaged: list[Delivery]
+    """What is due and cannot be sent: its payload is not what was accepted."""
 
 
 class Standing(NamedTuple):
@@ -104,11 +107,12 @@ def due(
     of memory, never of the store.
     """
     found: list[Delivery] = []
+    damaged: list[Delivery] = []
     left_out = json.dumps(list(taken))
-    next_first_ms = _due(conn, ids, (webhook, 0, left_out, limit + 1), now_ms, limit, found)
+    next_first_ms = _due(conn, ids, (webhook, 0, left_out, limit + 1), now_ms, limit, found, damaged)
     limit = limit if retries is None else min(limit, len(found) + retries)
-    next_retry_ms = _due(conn, ids, (webhook, 1, left_out, limit - len(found) + 1), now_ms, limit, found)
-    return Page(found, next_first_ms, next_retry_ms)
+    next_retry_ms = _due(conn, ids, (webhook, 1, left_out, limit - len(found) + 1), now_ms, limit, found, damaged)
+    return Page(found, next_first_ms, next_retry_ms, damaged)
 
 
 # The thread that reads gives the GIL up at every row, and waits to get it back beside a busy loop: many rows come as
@@ -121,13 +125,24 @@ _NEXT = (
 )
 _ROWS = (
     "SELECT json_group_array(json_array(d.seq, d.due_ms, d.attempt_count, d.strikes, d.ordering, d.by_hand, e.seq,"
-    " e.created_ms, e.type, e.tenant, e.timestamp, CAST(e.data AS TEXT), e.ordering_key, e.traceparent, e.test))"
+    " e.created_ms, e.type, e.tenant, e.timestamp, CAST(e.data AS TEXT), e.ordering_key, e.traceparent, e.test,"
+    " e.payload_hash))"
     " FROM json_each(?) AS j CROSS JOIN delivery AS d ON d.seq = j.value CROSS JOIN event AS e ON e.seq = d.event"
     " WHERE d.state = 'pending'"
 )
+# The same of one row whose text is no text any more: what of it is needed to end the delivery.
+_BROKEN = (
+    "SELECT d.due_ms, d.attempt_count, d.strikes, d.by_hand, e.seq, e.created_ms, CAST(d.ordering AS BLOB),"
+    " CAST(e.type AS BLOB), CAST(e.tenant AS BLOB), CAST(e.timestamp AS BLOB)"
+    " FROM delivery AS d JOIN event AS e ON e.seq = d.event WHERE d.seq = ? AND d.state = 'pending'"
+)
 _read_next = msgspec.json.Decoder(list[tuple[int, int]]).decode
 _read_rows = msgspec.json.Decoder(
-    list[tuple[int, int, int, int, str | None, int, int, int, str, str, str, str, str | None, str | None, int]]
+    list[
+        tuple[
+            int, int, int, int, str | None, int, int, int, str, str, str, str, str | None, str | None, int, int | None
+        ]
+    ]
 ).decode
 
 
@@ -138,31 +153,60 @@ def _due(
     now_ms: int,
     limit: int,
     found: list[Delivery],
+    damaged: list[Delivery],
 ) -> int | None:
-    """Add what is due of one kind to `found`, which gets no more than a page; when the first of the rest is due."""
+    """Add what is due of one kind to `found`, which gets no more than a page; when the first of the rest is due.
+
+    What cannot be sent goes to `damaged`.
+    """
     candidates = _read_next(conn.execute(_NEXT, which).get)
     ready = [seq for due_ms, seq in candidates if due_ms <= now_ms][: limit - len(found)]
     size = sum([len(delivery.event.data) for delivery in found])
     at = 0
     while at < len(ready) and size <= PAGE_BYTES:
         block = ready[at : at + BLOCK]
-        rows = {row[0]: row for row in _read_rows(conn.execute(_ROWS, (json.dumps(block),)).get)}
+        rows = _rows(conn, block, ids, damaged)
         for seq in block:
             if size > PAGE_BYTES:
                 break
             at += 1
-            if (row := rows.get(seq)) is not None:  # not cancelled since
-                found.append(_delivery(ids, row))
-                size += len(found[-1].event.data)
+            if (row := rows.get(seq)) is None:  # cancelled since, or damaged
+                continue
+            delivery = _delivery(ids, row)
+            if not is_sound(delivery.event.data, row[-1]):
+                damaged.append(delivery)
+                continue
+            found.append(delivery)
+            size += len(delivery.event.data)
     return candidates[at][0] if at < len(candidates) else None
+
+
+def _rows(conn: apsw.Connection, block: Sequence[int], ids: Ids, damaged: list[Delivery]) -> dict[int, tuple[Any, ...]]:
+    """The rows of these deliveries by their numbers. Where one cannot be read as text it goes to `damaged`."""
+    try:
+        return {row[0]: row for row in _read_rows(conn.execute(_ROWS, (json.dumps(block),)).get)}
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        if len(block) > 1:
+            return {seq: row for one in block for seq, row in _rows(conn, [one], ids, damaged).items()}
+    damaged += [_broken(ids, block[0], row) for row in conn.execute(_BROKEN, tuple(block))]
+    return {}
 
 
 def _delivery(ids: Ids, row: tuple[Any, ...]) -> Delivery:
     seq, due_ms, attempts, strikes, chain, by_hand, event_seq, created_ms, kind, tenant, timestamp = row[:11]
-    data, order, trace, test = row[11:]
+    data, order, trace, test, _ = row[11:]
     event_id = ids.make("evt", created_ms, event_seq)
     event = Event(event_seq, created_ms, event_id, kind, tenant, timestamp, data.encode(), order, trace, bool(test))
     return Delivery(seq, event, attempts, strikes, due_ms, chain, bool(by_hand))
+
+
+def _broken(ids: Ids, seq: int, row: tuple[Any, ...]) -> Delivery:
+    """A delivery whose text is damaged, as far as it can be told of."""
+    due_ms, attempts, strikes, by_hand, event_seq, created_ms, *texts = row
+    chain, kind, tenant, timestamp = ((text or b"").decode(errors="replace") for text in texts)
+    event_id = ids.make("evt", created_ms, event_seq)
+    event = Event(event_seq, created_ms, event_id, kind, tenant, timestamp, b"")
+    return Delivery(seq, event, attempts, strikes, due_ms, None if texts[0] is None else chain, bool(by_hand))
 
 
 _RECORD = ManyRows(

@@ -9,6 +9,7 @@ import apsw
 from hookrelay.model import Event, Outcome
 from hookrelay.store.chains import BLOCKED_MS, free_next, is_busy
 from hookrelay.store.purge import blank_late, is_purged
+from hookrelay.store.sound import payload_hash
 
 UNDER_WAY = "no answer is recorded: the test is under way, or the daemon ended before it came"
 
@@ -120,8 +121,17 @@ def insert_test(conn: apsw.Connection, event: Event, webhook: int, delivery: int
     The delivery has ended already, as one whose attempt was interrupted: so it stays where the daemon dies meanwhile.
     """
     conn.execute(
-        "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, test) VALUES (?, ?, ?, ?, ?, ?, 1)",
-        (event.seq, event.created_ms, event.tenant, event.type, event.timestamp, event.data),
+        "INSERT INTO event (seq, created_ms, tenant, type, timestamp, data, test, payload_hash)"
+        " VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
+        (
+            event.seq,
+            event.created_ms,
+            event.tenant,
+            event.type,
+            event.timestamp,
+            event.data,
+            payload_hash(event.data),
+        ),
     )
     conn.execute(
         "INSERT INTO delivery (seq, event, webhook, created_ms, state, attempt_count, strikes, started_ms, duration_us,"

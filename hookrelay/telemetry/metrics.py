@@ -53,9 +53,10 @@ class Histogram:
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.sum)
 
 
-FAULTS = ("accept", "attempt", "clock_jump", "memory", "store_full", "store_io")
+FAULTS = ("accept", "attempt", "clock_jump", "memory", "payload_damaged", "store_full", "store_io")
 """Kinds: a client for whom there was no descriptor, an attempt that this host kept from being made, a clock that was
-set, a store that had no memory, no room, or could not be written or read."""
+set, a store that had no memory, whose payload was not what was accepted, that had no room, or could not be written or
+read."""
 
 
 _NO_ATTEMPTS = dict.fromkeys(("success", *get_args(AttemptError)), 0)

@@ -76,7 +76,12 @@ def test_a_verdict_is_due_exactly_where_it_is_pending_and_never_later_than_the_l
     assert verdict.strikes == strikes + (error is not None and error not in BLAMELESS)
 
 
-@given(st.lists(st.sampled_from(BLAMED + sorted(BLAMELESS)), max_size=60))
+@pytest.mark.parametrize("strikes", [0, 2, 50])
+def test_a_damaged_payload_ends_the_delivery_at_once_and_is_no_strike(strikes: int):
+    assert judge(outcome("payload_damaged"), strikes, DELAYS, NOW, 0.5, NOW + 9) == Verdict("failed", strikes)
+
+
+@given(st.lists(st.sampled_from([*BLAMED, "interrupted", "local_fault"]), max_size=60))
 def test_a_delivery_fails_after_exactly_as_many_blamed_attempts_as_its_schedule_has(errors: list[AttemptError]):
     strikes, blamed = 0, 0
     for error in errors:

@@ -3,8 +3,9 @@
 import apsw
 import pytest
 
-from hookrelay.store import check
+from hookrelay.store import backup, check
 from hookrelay.store import open as opening
+from hookrelay.store.files import StoreDamaged
 
 
 def faults(conn: apsw.Connection) -> tuple[int, list[str]]:
@@ -76,6 +77,19 @@ def test_rows_that_an_index_does_not_find_are_told(path, index):
     told = [each for each in found if f"index {index} lacks 1 rows" in each and "number 601" in each]
     assert len(told) == (index not in ("delivery_ordering", "delivery_dead"))  # these are not of rows such as this one
     assert len(found) == len(told)
+
+
+def test_a_store_that_nobody_uses_is_looked_through_for_damaged_payloads_too(path):
+    backup.check_store(path)
+    conn = apsw.Connection(str(path))
+    conn.execute("UPDATE event SET payload_hash = seq WHERE seq > 1000")
+    conn.close()
+    with pytest.raises(StoreDamaged, match="200 of the payloads are not what was accepted, the first that of"):
+        backup.check_store(path)
+    conn = apsw.Connection(str(path))
+    conn.execute("ALTER TABLE event DROP COLUMN payload_hash")  # as a store of before
+    conn.close()
+    backup.check_store(path)
 
 
 def test_a_page_that_is_no_page_any_more_is_told(path):

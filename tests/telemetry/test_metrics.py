@@ -132,7 +132,8 @@ def test_every_number_comes_out_where_it_belongs(metrics: Metrics):
     assert attempts == {**dict.fromkeys(get_args(AttemptError), 0), "success": 5, "connect_refused": 2}
     assert found["hookrelay_local_faults"] == {
         ("_total", "accept"): 0, ("_total", "attempt"): 1, ("_total", "clock_jump"): 0,
-            ("_total", "memory"): 0, ("_total", "store_full"): 0, ("_total", "store_io"): 0,
+            ("_total", "memory"): 0, ("_total", "payload_damaged"): 0, ("_total", "store_full"): 0,
+            ("_total", "store_io"): 0,
     }  # fmt: skip
     assert found["hookrelay_in_flight_attempts"] == {("",): 2}
     assert {name: found[name] for name in GAUGES} == {name: {("",): value} for name, value in GAUGES.items()}

@@ -161,7 +161,10 @@ def whole(
     tracer = call.parts.tracer
     shown = [_attempt(attempt, row, ids, event, webhook, tracer) for attempt in attempts]
     purged_at = UNSET if event_row.purged_ms is None else format_time(event_row.purged_ms)
-    return structs.replace(show(row, ids), payload=Raw(data), purged_at=purged_at, attempts=shown)
+    damaged = True if event_row.is_damaged else UNSET
+    return structs.replace(
+        show(row, ids), payload=Raw(data), purged_at=purged_at, payload_damaged=damaged, attempts=shown
+    )
 
 
 def _fault(code: str | None, detail: str | None) -> models.Fault | None:

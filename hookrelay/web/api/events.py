@@ -159,4 +159,5 @@ def show(row: history.EventRow, ids: Ids) -> models.Event:
         test=bool(row.test),
         created_at=format_time(row.created_ms),
         purged_at=UNSET if row.purged_ms is None else format_time(row.purged_ms),
+        payload_damaged=True if row.is_damaged else UNSET,
     )

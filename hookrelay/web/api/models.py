@@ -79,6 +79,8 @@ class Delivery(Struct, kw_only=True):
     """The event's `data`; only where one delivery is asked for."""
     purged_at: str | UnsetType = UNSET
     """Only where one delivery is asked for whose payload was purged, and what its receiver answered with it."""
+    payload_damaged: bool | UnsetType = UNSET
+    """Only where it is true: the payload is not what was accepted, and is shown as null."""
     attempts: "list[Attempt] | UnsetType" = UNSET
     """Oldest first; only where one delivery is asked for."""
 
@@ -112,6 +114,8 @@ class Event(Struct, kw_only=True):
     created_at: str
     purged_at: str | UnsetType = UNSET
     """Only where its payload was purged: `data` is null, and the keys are gone."""
+    payload_damaged: bool | UnsetType = UNSET
+    """Only where it is true: the payload is not what was accepted, and `data` is shown as null."""
     data: Raw | UnsetType = UNSET
     """Only where one event is asked for, and in the stream."""
     delivery_count: int | UnsetType = UNSET
@@ -203,6 +207,8 @@ class Checked(Struct):
 
     rows: int
     tables: int
+    damaged_payloads: int
+    """Events whose payload is not what was accepted; `faults` says so, too."""
     faults: list[str]
 
 

@@ -217,7 +217,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         path="/v1/check", method="post", name="checkStore", tag="Operation", summary="Read all of the store",
-        description="Every row, and whether every index finds it, in small steps; `faults` is empty where all is well."
+        description="Every row, whether every index finds it, and whether payloads are what was accepted, in small"
+        " steps; `faults` is empty where all is well."
         " Takes an administrator of all tenants.",
         body="NoWish", answer="Checked", problems=(409,),
     ),

@@ -17,6 +17,8 @@ ERRORS = {
     "another kind.",
     "interrupted": "hookrelay was stopped during the attempt. It does not count, and is made again.",
     "local_fault": "The trouble was on hookrelay's side, not on the receiver's. The attempt does not count.",
+    "payload_damaged": "What hookrelay has stored is not what was submitted, so nothing was sent. The event must be "
+    "submitted again.",
 }
 NAMES = {
     "dns_error": "Name not found",
@@ -30,6 +32,7 @@ NAMES = {
     "protocol_error": "Not HTTP",
     "interrupted": "Interrupted here",
     "local_fault": "Trouble here",
+    "payload_damaged": "Payload damaged here",
 }
 """Error codes in a word or two."""
 STATUSES = {
