@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from hookrelay.model import Ids, LocalTrouble, Refused
 from hookrelay.store import open as opening
+from hookrelay.store.files import StoreDamaged
 from hookrelay.store.house import House, cut_log, file_size
 from hookrelay.store.trouble import PASSING, damaged, refusal, told
 from hookrelay.store.worker import Worker
@@ -118,6 +119,8 @@ class Store:
         self._no_room: LocalTrouble | None = None
         self._batch_began: float | None = None
         self._told = trio.lowlevel.ParkingLot()
+        self._damage: StoreDamaged | None = None
+        self._is_damaged = trio.Event()
         self._writer = Worker()
         self._readers = [Worker() for _ in range(READERS)]
         self._workers = (self._writer, *self._readers)
@@ -210,7 +213,8 @@ class Store:
     async def read(self, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
         """`job(connection, *args)` on a connection that can only read, in a thread.
 
-        Refused where this host is in trouble just now; with `keep` that is waited for.
+        Refused where this host is in trouble just now; with `keep` that is waited for. Where SQLite finds its file
+        damaged, `run` ends with that, and so does the daemon.
         """
         if self._inline:
             await trio.lowlevel.checkpoint()
@@ -222,6 +226,12 @@ class Store:
                 self.stats.troubled(trouble.kind)
                 if not keep:
                     raise refusal(trouble) from trouble
+            except StoreDamaged as error:
+                self._damage = error
+                self._is_damaged.set()
+                if not keep:
+                    raise Refused("store_damaged", "the store is damaged: the daemon ends, and says more") from error
+                await trio.sleep_forever()
             await trio.sleep(RETRY_S)
 
     async def told(self) -> None:
@@ -273,6 +283,7 @@ class Store:
                         # now, not when it is first used: there may be no descriptor left then
                         self._reader_conns[reader] = await reader.call(partial(opening.reader, self._opened.path))
                     nursery.start_soon(self._house.run)
+                    nursery.start_soon(self._end_where_damaged)
                 task_status.started()
                 try:
                     await self._write_batches()
@@ -282,6 +293,11 @@ class Store:
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
+
+    async def _end_where_damaged(self) -> None:
+        await self._is_damaged.wait()
+        if self._damage is not None:
+            raise self._damage
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         """What `work` returns or raises, called in the writer's thread. Not to be cancelled: it would go on there."""

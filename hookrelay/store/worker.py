@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
+from hookrelay.model import LocalTrouble
+
 T = TypeVar("T")
 
 
@@ -19,6 +21,7 @@ class Worker:
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._waiting: trio.lowlevel.Task | None = None
+        self._has_stopped = False
 
     async def run(self) -> None:
         """Lend the thread to whoever calls. Returns after `stop`; not to be cancelled before."""
@@ -27,6 +30,7 @@ class Worker:
 
     def stop(self) -> None:
         """Let the thread end, once the call that it is at has ended."""
+        self._has_stopped = True
         self._work.put(None)
 
     def _serve(self, token: trio.lowlevel.TrioToken) -> None:
@@ -39,7 +43,12 @@ class Worker:
             trio.lowlevel.reschedule(waiting, result)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, called in the thread. Not to be cancelled: it would go on there."""
+        """What `work` returns or raises, called in the thread. Not to be cancelled: it would go on there.
+
+        LocalTrouble where the thread has ended: nobody would ever answer.
+        """
+        if self._has_stopped:
+            raise LocalTrouble("store_io", "the store is closed")
         self._waiting = trio.lowlevel.current_task()
         self._work.put(work)
         answer: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
