@@ -98,8 +98,9 @@ class Editor:
         `store.seal.CannotOpen` where the secrets of one cannot be read.
         """
         stale = []
+        has_plain = await self._store.read(webhooks.may_hold_plain)
         for row in await self._store.read(webhooks.all_made):
-            made = _opened(row, self._seal)
+            made = _opened(row, self._seal, may_be_plain=has_plain)
             status: Any = row.status
             self._registry.restore(made, status, row.disabled_reason, row.updated_ms)
             if not self._seal.is_current(row.sealed):
@@ -406,8 +407,8 @@ def _is_own(by: Actor) -> bool:
     return not by.is_operator and by is not DAEMON
 
 
-def _opened(row: webhooks.Made, seal: Seal) -> Made:
-    hidden = msgspec.json.decode(seal.open(row.sealed, row.id))
+def _opened(row: webhooks.Made, seal: Seal, *, may_be_plain: bool) -> Made:
+    hidden = msgspec.json.decode(seal.open(row.sealed, row.id, may_be_plain=may_be_plain))
     fields = msgspec.json.decode(row.fields, type=WebhookFields)
     live = tuple(LiveSecret(b64decode(key), until_ms) for key, until_ms in hidden["secrets"])
     return Made(

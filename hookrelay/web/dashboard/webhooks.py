@@ -184,10 +184,12 @@ def _request_key(visit: Visit, values: Mapping[str, Any]) -> events.Key | None:
     request = visit.field("request")
     if not (len(request) == 32 and request.isascii() and request.isalnum()):
         return None
-    since_ms = visit.now_ms() - KEY_WINDOW_MS
+    store = visit.parts.store
     name = f"dashboard {visit.caller.session_id} {request}"
     content = msgspec.json.encode(values, order="deterministic")
-    return events.idempotency_key(visit.parts.store.salt, str(values["tenant"]), name, "", content, since_ms)
+    return events.idempotency_key(
+        store.salt, str(values["tenant"]), name, "", content, store.running_ms(), KEY_WINDOW_MS
+    )
 
 
 def refuse(visit: Visit, values: Mapping[str, Any], errors: list[FieldError]) -> None:
