@@ -228,7 +228,7 @@ class Deliverer:
             event_id=event.id,
             attempt=delivery.attempt_count + 1,
             error=outcome.error,
-            detail=for_logs(outcome.detail),
+            detail=for_logs(outcome.reason or outcome.detail),
             response_code=outcome.response_code,
             next_attempt_at=None if verdict.due_ms is None else format_time(verdict.due_ms),
         )

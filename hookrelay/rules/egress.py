@@ -341,13 +341,19 @@ def judge_name(host: str, port: int, policy: Policy) -> Ruling:
     return Ruling(False, f"built-in: {said}", f'an operator may add "{host}:{port}" to egress.allow')
 
 
+NOT_PUBLIC = "leads to an address that is not public"
+"""All that a tenant is told of where a name leads (THREATS §3)."""
+
+
 class Vetted(NamedTuple):
     """What is thought of all the addresses that a name has."""
 
     refusal: str | None
-    """Why none of them may be dialled: host, address, rule and remedy. None where all may."""
+    """Why none of them may be dialled, as tenants are told it. None where all may."""
     opened: frozenset[str] = frozenset()
     """Those that a rule of `egress.allow` opens."""
+    reason: str = ""
+    """Why not, for operators: host, address, rule and remedy."""
 
 
 def vet(host: str, port: int, addresses: Sequence[str], policy: Policy) -> Vetted:
@@ -358,7 +364,7 @@ def vet(host: str, port: int, addresses: Sequence[str], policy: Policy) -> Vette
         ruling = judge_address(address, port, policy, name)
         if not ruling.is_allowed:
             where = host if name is None else f"{host} leads to {address}, which"
-            return Vetted(f"{where} is refused by {ruling.rule}; {ruling.remedy}")
+            return Vetted(f"{host} {NOT_PUBLIC}", reason=f"{where} is refused by {ruling.rule}; {ruling.remedy}")
         if ruling.is_opened:
             opened.append(address)
     return Vetted(None, frozenset(opened))

@@ -9,7 +9,17 @@ from ipaddress import IPv4Address, IPv6Address
 
 import idna
 
-from hookrelay.rules.egress import DEFAULT_PORTS, Policy, Ruling, Target, is_literal, judge_address, judge_name, target
+from hookrelay.rules.egress import (
+    DEFAULT_PORTS,
+    NOT_PUBLIC,
+    Policy,
+    Ruling,
+    Target,
+    is_literal,
+    judge_address,
+    judge_name,
+    target,
+)
 from hookrelay.rules.wording import shown
 
 MAX_URL = 2048
@@ -30,14 +40,21 @@ _PASTED = " \t\r\n\v\f\u00a0\u2028\u2029\u200b\ufeff"
 """What comes along before and behind a text that is copied from a page, a mail or a terminal."""
 
 
-def check_url(url: str, policy: Policy) -> str | None:
-    """What is wrong with a URL, and how an operator may allow it where that is possible; None where nothing is."""
-    wrong = check_text(url, policy)
+def check_url(url: str, policy: Policy, *, is_operator: bool = True) -> str | None:
+    """What is wrong with a URL, and how an operator may allow it where that is possible; None where nothing is.
+
+    Whoever is none is told neither what a name leads to nor what operators have set (THREATS §3).
+    """
+    wrong = check_text(url, policy, is_operator=is_operator)
     if wrong is not None:
         return wrong
     where = target(url)
     ruling = judge_host(where, policy)
-    return None if ruling.is_allowed else f"{shown(where.host)} is refused by {ruling.rule}; {ruling.remedy}"
+    if ruling.is_allowed:
+        return None
+    if not is_operator:
+        return f"{shown(where.host)} {NOT_PUBLIC}"
+    return f"{shown(where.host)} is refused by {ruling.rule}; {ruling.remedy}"
 
 
 def judge_host(where: Target, policy: Policy) -> Ruling:
@@ -47,7 +64,7 @@ def judge_host(where: Target, policy: Policy) -> Ruling:
     return judge_name(where.host, where.port, policy)
 
 
-def check_text(url: str, policy: Policy) -> str | None:
+def check_text(url: str, policy: Policy, *, is_operator: bool = True) -> str | None:
     """What is wrong with a URL whatever its host may be; None where nothing is.
 
     Ports are 443, 80 for http, and those from 1024 on but `BROWSERS_BLOCK`. A rule of `egress.allow` that covers the
@@ -73,11 +90,14 @@ def check_text(url: str, policy: Policy) -> str | None:
     if (wrong := _host_mistake(parts["host"].lower())) is not None:
         return wrong
     if match["scheme"] == "http" and not policy.allow_http:
+        if not is_operator:
+            return "is plain http: use https://"
         return (
             "is plain http, which egress.allow_http = false refuses: use https://, "
             "or an operator may set egress.allow_http = true"
         )
-    return _port_mistake(target(url), policy)
+    wrong = _port_mistake(target(url), policy)
+    return wrong if wrong is None or is_operator else f"has port {target(url).port}: use 443 or 8443"
 
 
 def tidied(url: str) -> str:

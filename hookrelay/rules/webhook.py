@@ -73,7 +73,7 @@ class Defaults(Struct, frozen=True):
 
 
 def read(
-    values: Mapping[str, object], *, policy: Policy, also: Collection[str] = ()
+    values: Mapping[str, object], *, policy: Policy, also: Collection[str] = (), is_operator: bool = True
 ) -> tuple[WebhookFields | None, list[FieldError]]:
     """Webhook fields from decoded JSON or TOML: the fields where nothing is wrong, else None and every mistake.
 
@@ -102,14 +102,17 @@ def read(
             del good["url"]
     # a stand-in for what is missing or unusable lets the rest be checked as well
     fields = WebhookFields(**{"url": "https://example.com/", "events": ["*"], **good})
-    errors += check(fields, policy=policy)
+    errors += check(fields, policy=policy, is_operator=is_operator)
     return (None if errors else fields), errors
 
 
-def check(fields: WebhookFields, *, policy: Policy) -> list[FieldError]:
-    """Every mistake in fields that have the right types, each with what would be right."""
+def check(fields: WebhookFields, *, policy: Policy, is_operator: bool = True) -> list[FieldError]:
+    """Every mistake in fields that have the right types, each with what would be right.
+
+    Whoever is no operator is not told where names lead, nor what operators have set.
+    """
     errors: list[FieldError] = []
-    if (wrong := check_url(fields.url, policy)) is not None:
+    if (wrong := check_url(fields.url, policy, is_operator=is_operator)) is not None:
         errors.append(FieldError("url", wrong))
     errors += _event_errors(fields.events)
     if len(fields.description) > 1024:

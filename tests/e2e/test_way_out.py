@@ -65,7 +65,8 @@ def test_a_name_that_leads_to_a_blocked_address_ends_as_egress_blocked_and_no_pa
     wait_for(lambda: made.metric('hookrelay_attempts_total{outcome="egress_blocked"}') == 1, told=made.log)
     (failed,) = made.deliveries("shop")
     assert failed["error"]["code"] == "egress_blocked"
-    assert "egress.deny: 127.0.0.0/8" in failed["error"]["detail"]
+    assert failed["error"]["detail"] == "localhost leads to an address that is not public"
+    assert "127.0.0.1, which is refused by egress.deny: 127.0.0.0/8" in made.log()
     assert shop.connections == 0
     told = explain(made.at, url)
     assert told.returncode == 1
