@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 from math import ceil, inf
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ Of an event for 5,000 webhooks others then notice 30 to 50 ms; with 16 a turn 60
 """
 VISITS = 16
 """Attempts beside the lanes that may be under way at once, over all webhooks."""
+VISITS_PER_TENANT = 4
+"""Of these the most that one tenant has: its slow receivers keep nobody else from a test."""
 
 
 class Dispatcher:
@@ -60,6 +62,7 @@ class Dispatcher:
         """How many these are."""
         self._fan_bell = trio.Event()
         self._visits = trio.CapacityLimiter(VISITS)
+        self._visits_of: dict[str, trio.CapacityLimiter] = {}
         self._last_sent_s: float | None = None
         """When the last daemon may have sent something, by the loop's clock."""
         self._nursery: trio.Nursery | None = None
@@ -253,9 +256,13 @@ class Dispatcher:
         Refused("rate_limited") where these leave no room for it `within_s`, which says why.
         """
         pace = self._pace(webhook.seq)
-        async with self._visits:
+        own = self._visits_of.setdefault(webhook.tenant, trio.CapacityLimiter(VISITS_PER_TENANT))
+        async with AsyncExitStack() as places:
+            places.callback(self._forget_visits, webhook.tenant)
             with trio.move_on_after(within_s) as waiting:
-                await self._wait_for_room(webhook, pace, trio.current_time() + within_s)
+                await places.enter_async_context(own)
+                await places.enter_async_context(self._visits)
+                await self._wait_for_room(webhook, pace, waiting.deadline)
             if waiting.cancelled_caught:
                 raise Refused("rate_limited", "as many attempts as it allows are in flight: try again when one ended")
             poster = new_poster(self._shared.dialer, webhook)
@@ -268,6 +275,11 @@ class Dispatcher:
                 lane = self._lanes.get(webhook.seq)
                 if lane is not None:
                     lane.look_again()
+
+    def _forget_visits(self, tenant: str) -> None:
+        places = self._visits_of[tenant]
+        if not places.borrowed_tokens and not places.statistics().tasks_waiting:
+            del self._visits_of[tenant]
 
     async def _wait_for_room(self, webhook: Webhook, pace: Pace, until_s: float) -> None:
         """Return with a start of the rate limit spent and a place in flight taken."""

@@ -254,6 +254,7 @@ def _inner(ip: IPAddress) -> IPv4Address | None:
         number >> 32 in (0xFFFF, 0xFFFF_0000, 0x0064_FF9B << 64)  # mapped, translated, NAT64
         or number >> 80 == 0x0064_FF9B_0001
         or number >> 32 & 0xFFFF_FFFF in _ISATAP
+        or 1 < number < 1 << 32  # compatible; `::` and `::1` are none
     ):
         return IPv4Address(number & 0xFFFF_FFFF)
     return IPv4Address(number >> 80 & 0xFFFF_FFFF) if number >> 112 == 0x2002 else None

@@ -477,3 +477,9 @@ def test_an_address_is_what_python_takes_for_one(text):
 )
 def test_a_url_is_taken_apart(url, expected):
     assert target(url) == expected
+
+
+def test_an_ipv4_address_within_an_ipv6_one_is_seen_through_in_its_compatible_form_too():
+    opened = Policy((rule("::/96"),), deny=(rule("10.9.0.0/16"),))
+    assert not is_allowed("::10.9.1.2", opened)
+    assert is_allowed("::1", Policy((rule("::1/128"),)))

@@ -90,4 +90,7 @@ def _entrance(visit: Visit, *, next: str, status: int = 200, wrong: str = "") ->
 def _onward(path: str) -> str:
     """Where to go after signing in: one of our own pages, whatever was asked for."""
     plain = path.isascii() and path.isprintable() and "\\" not in path and not {"<", '"'} & set(path)
-    return path if plain and is_dashboard(path.partition("?")[0]) else "/dashboard"
+    place = path.partition("?")[0]
+    # a browser resolves `..`, also as `%2e%2e`, and so leaves the dashboard
+    is_normal = "%" not in place and not {"", ".", ".."} & set(place.split("/")[1:])
+    return path if plain and is_normal and is_dashboard(place) else "/dashboard"
