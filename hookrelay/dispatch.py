@@ -20,7 +20,7 @@ from hookrelay.rules.health import HEALTHY, Health
 from hookrelay.rules.lane import Wait
 from hookrelay.rules.rate import parse_rate
 from hookrelay.rules.retry import LONGEST_HOLD_S
-from hookrelay.store import queue
+from hookrelay.store import queue, redeliver
 
 if TYPE_CHECKING:
     from hookrelay.net.proxy import ProxyPoster
@@ -190,6 +190,7 @@ class Dispatcher:
             self._lanes[seq].stop(is_replaced=not is_same_receiver)
         if now is None:
             self._paces.pop(seq, None)
+            self._held.pop(seq, None)
         elif seq in self._paces and not is_same_receiver:
             # whoever changed it begins anew, but what its receiver asked for still counts while it is the same one
             pace, asked = self._paces[seq], self._paces[seq].health.held_until_s
@@ -219,21 +220,35 @@ class Dispatcher:
     def forget(self, webhook: int, cancelled: int) -> None:
         """`cancelled` waiting deliveries of a removed webhook have ended in the store."""
         self._shared.outside.metrics.deliveries["cancelled"] += cancelled
-        self._held.pop(webhook, None)
+        lane = self._lanes.get(webhook)
+        if lane is not None:
+            lane.forget(cancelled)
+        elif webhook in self._held:
+            self._held[webhook] = max(0, self._held[webhook] - cancelled)
 
     def look_again(self, webhook: int) -> None:
         """Deliveries that nobody counts any more may wait in the store for this webhook: see."""
-        self._expect(webhook, 1, 0)
+        self.expect(webhook, 0, 0)
 
     # --- what people ask for ------------------------------------------------------------------------------------
 
-    def expect(self, webhook: int, pending: int, due_ms: int) -> None:
-        """So many deliveries more wait in the store for this webhook, and something may be due then."""
+    def expect(self, webhook: int, pending: int, due_ms: int, revived: Iterable[int] = ()) -> None:
+        """So many deliveries more wait in the store for this webhook, and something may be due then.
+
+        Those of them that are `revived` had ended before.
+        """
         lane = self._lanes.get(webhook)
         if lane is not None:
-            lane.expect(pending, due_ms)
-        elif pending:
+            lane.expect(pending, due_ms, revived)
+        else:
             self._expect(webhook, pending, due_ms)
+
+    def cancelled(self, webhook: int, delivery: int, asked: redeliver.Asked) -> None:
+        """Somebody has asked for the end of a delivery, and this is what became of it in the store."""
+        if asked.state == "pending":
+            self.drop(webhook, delivery)
+        if asked.due_ms is not None:
+            self.expect(webhook, 0, asked.due_ms)
 
     def drop(self, webhook: int, delivery: int) -> None:
         """A waiting delivery was cancelled in the store."""
@@ -372,13 +387,13 @@ class Dispatcher:
     async def _keep(self, lane: Lane) -> None:
         """Run the lane for as long as there is work, then close it; a changed webhook gets a new one."""
         seq = lane.webhook.seq
-        while lane.pending and not lane.is_stopping:
+        while lane.has_work() and not lane.is_stopping:
             await lane.run()
         del self._lanes[seq]
         self._shared.lanes = len(self._lanes)
         closed, self._closed = self._closed, trio.Event()
         closed.set()
-        if lane.pending and not self._stopping.is_set():
+        if lane.has_work() and not self._stopping.is_set():
             self._expect(seq, lane.pending, 0)
         elif (pace := self._paces.get(seq)) is not None and self._is_forgettable(pace):
             del self._paces[seq]
