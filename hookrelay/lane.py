@@ -50,6 +50,8 @@ class Shared(Struct):
     connections: Connections
     disabled: Callable[[Webhook, str], None]
     """Told when a webhook's answers have disabled it, and why."""
+    is_to_come: Callable[[Delivery], bool] = lambda delivery: False
+    """Whether a delivery that is on disk is still to be offered, of an event that many webhooks want."""
     lanes: int = 0
     """How many there are."""
 
@@ -140,12 +142,16 @@ class Lane:
     def drop(self, delivery: int) -> None:
         """This delivery was cancelled in the store. One that is in flight goes on to its end."""
         self.pending -= 1
-        if self._is_reading:
-            self._dropped.add(delivery)  # the page may have been read before it was cancelled
+        self.leave_out(delivery)
         if delivery in self._shelf.taken and not self._shelf.drop(delivery):
             self._called_off.add(delivery)
         if not self.pending:
             self.expect(0, 0)  # the store is expected to hold nothing any more: see
+
+    def leave_out(self, delivery: int) -> None:
+        """It was cancelled in the store: the page that is being read may not know that yet."""
+        if self._is_reading:
+            self._dropped.add(delivery)
 
     def forget(self, cancelled: int) -> None:
         """So many were cancelled in the store after this lane was told to stop."""
@@ -260,10 +266,10 @@ class Lane:
             self.expect(0, 0)  # what it has brought is for the lane that comes after this one
             return
         for delivery in page.deliveries:
-            if delivery.seq not in self._dropped:
+            if self._is_wanted(delivery):
                 shelf.put(delivery)
         for delivery in page.damaged:
-            if delivery.seq not in self._dropped:
+            if self._is_wanted(delivery):
                 self._end_damaged(delivery)
         self._dropped.clear()
         self._wake_workers()
@@ -272,6 +278,10 @@ class Lane:
                 self._expect(due_ms, is_retry=is_retry)
         here = len(shelf.taken) - len(self._called_off)
         self.pending = here if shelf.next_due_ms() is None else max(self.pending, here + 1)
+
+    def _is_wanted(self, delivery: Delivery) -> bool:
+        """Whether the page is to bring it: neither was it cancelled meanwhile, nor will somebody else bring it."""
+        return delivery.seq not in self._dropped and not self._shared.is_to_come(delivery)
 
     def _end_damaged(self, delivery: Delivery) -> None:
         """Its payload is not what was accepted: nothing is sent, and nobody is charged."""
