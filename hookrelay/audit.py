@@ -136,9 +136,16 @@ class Trail:
         self._log = log
         self._wall = wall
 
-    async def change(self, entry: Entry, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
+    async def change(
+        self,
+        entry: Entry,
+        job: Callable[..., Answer],
+        *args: Any,
+        keep: bool = False,
+        told: Callable[[Answer], None] | None = None,
+    ) -> Answer:
         """As `Store.change`. Where the job changes anything, the record is in its transaction; else there is none."""
-        return await self.change_all([entry], job, *args, keep=keep)
+        return await self.change_all([entry], job, *args, keep=keep, told=told)
 
     async def change_all(
         self,
@@ -147,11 +154,12 @@ class Trail:
         *args: Any,
         keep: bool = False,
         is_certain: bool = False,
+        told: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """The same for a job that brings about many changes. `is_certain`: they are recorded whatever it changes."""
         now_ms = self._now_ms()
         rows = partial(_rows_of, entries, now_ms)
-        done = await self._store.change(audit.recorded, rows, job, args, is_certain, keep=keep)
+        done = await self._store.change(audit.recorded, rows, job, args, is_certain, keep=keep, told=_first(told))
         answer: Answer = done[0]
         numbers = done[1]
         for entry, seq in list(zip(entries, numbers, strict=False))[:TOLD_AT_ONCE]:
@@ -202,15 +210,21 @@ class Steps:
         job: Callable[..., Answer],
         *args: Any,
         keep: bool = False,
+        told: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """As `Trail.change` for one step; what its answer `counts` is added to the record's details."""
         row = row_of(self._entry, self.now_ms)
-        done = await self._store.change(audit.counted, self.seq, row, counts, job, args, keep=keep)
+        done = await self._store.change(audit.counted, self.seq, row, counts, job, args, keep=keep, told=_first(told))
         answer: Answer = done[0]
         self.seq = done[1]
         for name, count in counts(answer).items():
             self.counts[name] = self.counts.get(name, 0) + count
         return answer
+
+
+def _first(told: Callable[[Answer], None] | None) -> Callable[[tuple[Answer, Any]], None] | None:
+    """Tells the job's own answer, without what the trail has made of it."""
+    return None if told is None else lambda done: told(done[0])
 
 
 def _origin(url: str | None) -> str | None:

@@ -1,6 +1,5 @@
 """Who is due and may go: one lane for every webhook with work, all of them within one budget of connections."""
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
@@ -8,7 +7,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import trio
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from hookrelay.connections import Connections
 from hookrelay.deliver import Outside
@@ -20,7 +19,7 @@ from hookrelay.rules.health import HEALTHY, Health
 from hookrelay.rules.lane import Wait
 from hookrelay.rules.rate import parse_rate
 from hookrelay.rules.retry import LONGEST_HOLD_S
-from hookrelay.store import queue
+from hookrelay.store import queue, redeliver
 
 if TYPE_CHECKING:
     from hookrelay.net.proxy import ProxyPoster
@@ -36,6 +35,16 @@ VISITS_PER_TENANT = 4
 """Of these the most that one tenant has: its slow receivers keep nobody else from a test."""
 
 
+class _Fan(Struct):
+    """Deliveries of one event that are offered in slices."""
+
+    deliveries: Iterator[tuple[int, Delivery]]
+    numbers: range
+    """Of those that are still to be offered."""
+    dropped: set[int] = field(default_factory=set)
+    """Of these, what was cancelled meanwhile."""
+
+
 class Dispatcher:
     """All lanes. `run` is its task; lanes begin when there is something for them and end when there is not."""
 
@@ -49,15 +58,15 @@ class Dispatcher:
         disabled: Callable[[Webhook], None] = lambda webhook: None,
     ) -> None:
         """`disabled` is told of every webhook that its receiver's answers have disabled, as it is now."""
-        self._shared = Shared(outside, dialer, Connections(max_connections), self._disable)
+        self._shared = Shared(outside, dialer, Connections(max_connections), self._disable, self._is_to_come)
         self._wall = outside.wall
         self._webhooks = {webhook.seq: webhook for webhook in webhooks}
         self._disabled = disabled
         self._lanes: dict[int, Lane] = {}
         self._paces: dict[int, Pace] = {}
         self._held: dict[int, int] = {}
-        self._fans: deque[Iterator[tuple[int, Delivery]]] = deque()
-        """Deliveries of events that many webhooks want, still to be offered."""
+        self._fans: dict[int, _Fan] = {}
+        """Deliveries of events that many webhooks want, still to be offered, by the events' keys."""
         self._fanning = 0
         """How many these are."""
         self._fan_bell = trio.Event()
@@ -129,32 +138,38 @@ class Dispatcher:
             lane = self._open(known)
         lane.offer(delivery)
 
-    def offer_many(self, deliveries: Iterator[tuple[int, Delivery]], count: int) -> None:
-        """The same of `count` deliveries, in slices: thousands of lanes that begin at once would delay everybody.
+    def offer_many(self, event: int, numbers: range, deliveries: Iterator[tuple[int, Delivery]]) -> None:
+        """The same of an event's deliveries, in slices: thousands of lanes that begin at once would delay everybody.
 
         Those that have not been offered when the daemon ends are in the store.
         """
-        self._fans.append(deliveries)
-        self._fanning += count
+        self._fans[event] = _Fan(deliveries, numbers)
+        self._fanning += len(numbers)
         self._fan_bell.set()
 
     async def _fan_out(self, scope: trio.CancelScope) -> None:
         with scope:
             while True:
                 while self._fans:
-                    self._offer_slice(self._fans[0])
+                    self._offer_slice(*next(iter(self._fans.items())))
                     await trio.lowlevel.checkpoint()
                 self._fan_bell = trio.Event()
                 await self._fan_bell.wait()
 
-    def _offer_slice(self, deliveries: Iterator[tuple[int, Delivery]]) -> None:
-        offered = 0
-        for webhook, delivery in islice(deliveries, SLICE):
-            self.offer(webhook, delivery)
-            offered += 1
-        self._fanning -= offered
-        if offered < SLICE:
-            self._fans.popleft()
+    def _offer_slice(self, event: int, fan: "_Fan") -> None:
+        for webhook, delivery in islice(fan.deliveries, SLICE):
+            fan.numbers = range(delivery.seq + 1, fan.numbers.stop)
+            if delivery.seq not in fan.dropped:
+                self._fanning -= 1
+                self.offer(webhook, delivery)
+        if not fan.numbers:
+            del self._fans[event]
+            next(fan.deliveries, None)  # so that whoever has made it hears of its end
+
+    def _is_to_come(self, delivery: Delivery) -> bool:
+        """Whether it is still to be offered: then no page of the store may bring it before."""
+        fan = self._fans.get(delivery.event.seq)
+        return fan is not None and delivery.seq in fan.numbers and delivery.seq not in fan.dropped
 
     def replace_webhooks(self, webhooks: Iterable[Webhook]) -> None:
         """Take these for the webhooks in force: lanes of removed and changed ones end, the others are not disturbed.
@@ -190,6 +205,7 @@ class Dispatcher:
             self._lanes[seq].stop(is_replaced=not is_same_receiver)
         if now is None:
             self._paces.pop(seq, None)
+            self._held.pop(seq, None)
         elif seq in self._paces and not is_same_receiver:
             # whoever changed it begins anew, but what its receiver asked for still counts while it is the same one
             pace, asked = self._paces[seq], self._paces[seq].health.held_until_s
@@ -219,27 +235,48 @@ class Dispatcher:
     def forget(self, webhook: int, cancelled: int) -> None:
         """`cancelled` waiting deliveries of a removed webhook have ended in the store."""
         self._shared.outside.metrics.deliveries["cancelled"] += cancelled
-        self._held.pop(webhook, None)
+        lane = self._lanes.get(webhook)
+        if lane is not None:
+            lane.forget(cancelled)
+        elif webhook in self._held:
+            self._held[webhook] = max(0, self._held[webhook] - cancelled)
 
     def look_again(self, webhook: int) -> None:
         """Deliveries that nobody counts any more may wait in the store for this webhook: see."""
-        self._expect(webhook, 1, 0)
+        self.expect(webhook, 0, 0)
 
     # --- what people ask for ------------------------------------------------------------------------------------
 
-    def expect(self, webhook: int, pending: int, due_ms: int) -> None:
-        """So many deliveries more wait in the store for this webhook, and something may be due then."""
+    def expect(self, webhook: int, pending: int, due_ms: int, revived: Iterable[int] = ()) -> None:
+        """So many deliveries more wait in the store for this webhook, and something may be due then.
+
+        Those of them that are `revived` had ended before.
+        """
         lane = self._lanes.get(webhook)
         if lane is not None:
-            lane.expect(pending, due_ms)
-        elif pending:
+            lane.expect(pending, due_ms, revived)
+        else:
             self._expect(webhook, pending, due_ms)
+
+    def cancelled(self, webhook: int, delivery: int, asked: redeliver.Asked) -> None:
+        """Somebody has asked for the end of a delivery, and this is what became of it in the store."""
+        if asked.state == "pending":
+            self.drop(webhook, delivery)
+        if asked.due_ms is not None:
+            self.expect(webhook, 0, asked.due_ms)
 
     def drop(self, webhook: int, delivery: int) -> None:
         """A waiting delivery was cancelled in the store."""
         self._shared.outside.metrics.deliveries["cancelled"] += 1
+        fans = (fan for fan in self._fans.values() if delivery in fan.numbers and delivery not in fan.dropped)
+        fan = next(fans, None)
         lane = self._lanes.get(webhook)
-        if lane is not None:
+        if fan is not None:
+            fan.dropped.add(delivery)
+            self._fanning -= 1
+            if lane is not None:
+                lane.leave_out(delivery)
+        elif lane is not None:
             lane.drop(delivery)
         elif self._held.get(webhook):
             self._held[webhook] -= 1
@@ -372,13 +409,13 @@ class Dispatcher:
     async def _keep(self, lane: Lane) -> None:
         """Run the lane for as long as there is work, then close it; a changed webhook gets a new one."""
         seq = lane.webhook.seq
-        while lane.pending and not lane.is_stopping:
+        while lane.has_work() and not lane.is_stopping:
             await lane.run()
         del self._lanes[seq]
         self._shared.lanes = len(self._lanes)
         closed, self._closed = self._closed, trio.Event()
         closed.set()
-        if lane.pending and not self._stopping.is_set():
+        if lane.has_work() and not self._stopping.is_set():
             self._expect(seq, lane.pending, 0)
         elif (pace := self._paces.get(seq)) is not None and self._is_forgettable(pace):
             del self._paces[seq]

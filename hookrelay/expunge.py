@@ -148,13 +148,14 @@ class Expunger:
         if waiting:
             catalog, now_ms = self._registry.catalog.by_seq, int(self._wall() * 1000)
             each = [(seq, (known := catalog.get(webhook)) is not None and known.ordered) for seq, webhook in waiting]
-            cancelled = await self._rest(steps.change(_called_off, redeliver.cancel_each, each, now_ms))
-            for (seq, webhook), asked in zip(waiting, cancelled, strict=True):
-                if asked.state == "pending":
-                    self._dispatcher.drop(webhook, seq)
-                    self._feed.tell_delivery(webhook, seq)
-                if asked.due_ms is not None:
-                    self._dispatcher.expect(webhook, 0, asked.due_ms)
+
+            def told(answers: list[redeliver.Asked]) -> None:
+                for (seq, webhook), asked in zip(waiting, answers, strict=True):
+                    self._dispatcher.cancelled(webhook, seq, asked)
+                    if asked.state == "pending":
+                        self._feed.tell_delivery(webhook, seq)
+
+            await self._rest(steps.change(_called_off, redeliver.cancel_each, each, now_ms, told=told))
         has = self._dispatcher.has_in_hand
         while any(has(webhook, seq) for seq, webhook in waiting):  # noqa: ASYNC110 -- no event tells of each end
             await trio.sleep(LOOK_S)

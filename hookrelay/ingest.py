@@ -31,8 +31,8 @@ OFFER_BYTES = 256
 
 Offer = Callable[[int, Delivery], None]
 """`offer(webhook, delivery)`: tell the lane of a delivery that has just been stored."""
-OfferMany = Callable[[Iterator[tuple[int, Delivery]], int], None]
-"""`offer_many(deliveries, count)`: the same of so many, in slices that delay nobody."""
+OfferMany = Callable[[int, range, Iterator[tuple[int, Delivery]]], None]
+"""`offer_many(event, numbers, deliveries)`: the same of all of an event's, in slices that delay nobody."""
 
 
 Adapt = Callable[[Submission], Submission]
@@ -249,7 +249,8 @@ class Ingest:
         if self._tracer is not None:
             self._tracer.accepted(event, deliveries=outcome.deliveries)
         if len(entry.webhooks) > AT_ONCE:
-            self._offer_many(self._kept(entry, outcome), len(entry.webhooks))
+            numbers = range(entry.first_delivery, entry.first_delivery + len(entry.webhooks))
+            self._offer_many(event.seq, numbers, self._kept(entry, outcome))
         elif entry.chains is None:
             for number, webhook in enumerate(entry.webhooks, entry.first_delivery):
                 self._offer(webhook, Delivery(number, event, 0, 0, event.created_ms))

@@ -5,7 +5,7 @@ enough of them they stay in the store, from where it takes them in pages. What i
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
@@ -50,6 +50,8 @@ class Shared(Struct):
     connections: Connections
     disabled: Callable[[Webhook, str], None]
     """Told when a webhook's answers have disabled it, and why."""
+    is_to_come: Callable[[Delivery], bool] = lambda delivery: False
+    """Whether a delivery that is on disk is still to be offered, of an event that many webhooks want."""
     lanes: int = 0
     """How many there are."""
 
@@ -126,20 +128,38 @@ class Lane:
         shelf.put(delivery)
         self._wake_worker()
 
-    def expect(self, pending: int, due_ms: int) -> None:
-        """`pending` deliveries wait in the store, the first of them due at `due_ms`."""
+    def expect(self, pending: int, due_ms: int, revived: Iterable[int] = ()) -> None:
+        """`pending` deliveries more wait in the store, and something is due there at `due_ms`.
+
+        Those of them that are `revived` had ended before: one may be in flight still, since it was cancelled in flight.
+        """
         self.pending += pending
+        if self._called_off:
+            self._called_off.difference_update(revived)
         self._expect(due_ms, is_retry=False)
         self._expect(due_ms, is_retry=True)
 
     def drop(self, delivery: int) -> None:
         """This delivery was cancelled in the store. One that is in flight goes on to its end."""
-        if self._is_reading:
-            self._dropped.add(delivery)  # the page may have been read before it was cancelled
-        if delivery not in self._shelf.taken or self._shelf.drop(delivery):
-            self.pending -= 1
-        else:
+        self.pending -= 1
+        self.leave_out(delivery)
+        if delivery in self._shelf.taken and not self._shelf.drop(delivery):
             self._called_off.add(delivery)
+        if not self.pending:
+            self.expect(0, 0)  # the store is expected to hold nothing any more: see
+
+    def leave_out(self, delivery: int) -> None:
+        """It was cancelled in the store: the page that is being read may not know that yet."""
+        if self._is_reading:
+            self._dropped.add(delivery)
+
+    def forget(self, cancelled: int) -> None:
+        """So many were cancelled in the store after this lane was told to stop."""
+        self.pending -= cancelled
+
+    def has_work(self) -> bool:
+        """Whether something is here, or may be in the store: what decides is what is known, not what was counted."""
+        return bool(self._shelf.taken) or self._shelf.next_due_ms() is not None
 
     def has_in_hand(self, delivery: int) -> bool:
         """Whether this delivery waits or flies here, or what came of it is not on disk yet."""
@@ -205,7 +225,7 @@ class Lane:
             await self._bell.wait()
 
     async def _bring_in(self) -> None:
-        while not self.is_stopping and (self.pending or self._workers):
+        while not self.is_stopping and (self.has_work() or self._workers):
             self._bell = trio.Event()
             now_ms = self._now_ms()
             if self._shelf.wants_page(now_ms, self._limit, self._shared.lanes):
@@ -242,19 +262,26 @@ class Lane:
         # what the page shows may not have been offered yet: once it was, none of it comes a second time
         await store.told()
         self._is_reading = False
+        if self.is_stopping:
+            self.expect(0, 0)  # what it has brought is for the lane that comes after this one
+            return
         for delivery in page.deliveries:
-            if delivery.seq not in self._dropped:
+            if self._is_wanted(delivery):
                 shelf.put(delivery)
         for delivery in page.damaged:
-            if delivery.seq not in self._dropped:
+            if self._is_wanted(delivery):
                 self._end_damaged(delivery)
         self._dropped.clear()
         self._wake_workers()
         for due_ms, is_retry in ((page.next_first_ms, False), (page.next_retry_ms, True)):
             if due_ms is not None:
                 self._expect(due_ms, is_retry=is_retry)
-        if shelf.next_due_ms() is None:
-            self.pending = len(shelf.taken)  # what was cancelled in the store is waited for no more
+        here = len(shelf.taken) - len(self._called_off)
+        self.pending = here if shelf.next_due_ms() is None else max(self.pending, here + 1)
+
+    def _is_wanted(self, delivery: Delivery) -> bool:
+        """Whether the page is to bring it: neither was it cancelled meanwhile, nor will somebody else bring it."""
+        return delivery.seq not in self._dropped and not self._shared.is_to_come(delivery)
 
     def _end_damaged(self, delivery: Delivery) -> None:
         """Its payload is not what was accepted: nothing is sent, and nobody is charged."""
@@ -466,11 +493,10 @@ class Lane:
         feed = self._shared.outside.feed
         if feed.watchers:
             feed.tell_delivery(self.webhook.seq, delivery.seq)
-        if self._called_off and delivery.seq in self._called_off:
+        if self._called_off:
             self._called_off.discard(delivery.seq)
-            self.pending -= 1
-        elif isinstance(answer, list) and answer[0] == queue.CALLED_OFF:
-            pass  # it is about to be dropped, and counted then
+        if isinstance(answer, list) and answer[0] == queue.CALLED_OFF:
+            self.expect(0, 0)  # whoever cancelled it has it counted, or will; it may be wanted again by now
         elif verdict.state == "pending" and verdict.due_ms is not None:
             self._expect(verdict.due_ms, is_retry=verdict.strikes > 0)
         else:

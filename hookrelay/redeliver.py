@@ -124,26 +124,28 @@ class Redeliverer:
         webhook = self._registry.catalog.by_seq.get(delivery.webhook)
         if webhook is None:
             raise Refused("conflict", "its webhook is deleted: there is nowhere to send it")
-        now_ms = self._now_ms()
+        now_ms, strikes = self._now_ms(), len(webhook.delays) - 1
         entry = self._entry("delivery.retried", by, delivery)
-        asked = await self._trail.change(entry, redeliver.retry, delivery.seq, now_ms, len(webhook.delays) - 1)
+
+        def told(asked: redeliver.Asked) -> None:
+            if asked.state != "purged":
+                self._dispatcher.expect(webhook.seq, int(asked.state != "pending"), now_ms, (delivery.seq,))
+
+        asked = await self._trail.change(entry, redeliver.retry, delivery.seq, now_ms, strikes, told=told)
         if asked.state == "purged":
             raise Refused("conflict", "its payload was purged: there is nothing left to send")
-        self._dispatcher.expect(webhook.seq, int(asked.state != "pending"), now_ms)
         self._outside().feed.tell_delivery(webhook.seq, delivery.seq)
 
     async def cancel(self, delivery: history.DeliveryRow, *, by: Actor = DAEMON) -> None:
         """Call it off; an attempt in flight goes on to its end. Refused("conflict") where it has ended already."""
         webhook = self._registry.catalog.by_seq.get(delivery.webhook)
         is_ordered = webhook is not None and webhook.ordered
-        now_ms = self._now_ms()
         cancel = partial(redeliver.cancel, is_ordered=is_ordered)
-        asked = await self._trail.change(self._entry("delivery.cancelled", by, delivery), cancel, delivery.seq, now_ms)
+        told = partial(self._dispatcher.cancelled, delivery.webhook, delivery.seq)
+        entry = self._entry("delivery.cancelled", by, delivery)
+        asked = await self._trail.change(entry, cancel, delivery.seq, self._now_ms(), told=told)
         if asked.state != "pending":
             raise Refused("conflict", f"the delivery has ended already: it is {asked.state}")
-        self._dispatcher.drop(delivery.webhook, delivery.seq)
-        if asked.due_ms is not None:
-            self._dispatcher.expect(delivery.webhook, 0, asked.due_ms)
         self._outside().feed.tell_delivery(delivery.webhook, delivery.seq)
 
     async def replay(
@@ -191,11 +193,15 @@ class Redeliverer:
             if known is None:
                 raise Refused("not_found", "there is no webhook with this id: it has just been deleted")
             replay = partial(redeliver.replay, is_ordered=known.ordered)
-            count = await steps.change(_counted, replay, numbers[start : start + STEP], now_ms)
+            some = numbers[start : start + STEP]
+
+            def told(count: int, now_ms: int = now_ms, some: list[int] = some) -> None:
+                if count:
+                    self._dispatcher.expect(webhook.seq, count, now_ms, some)
+
+            count = await steps.change(_counted, replay, some, now_ms, told=told)
             total += count
             tell(count)
-            if count:
-                self._dispatcher.expect(webhook.seq, count, now_ms)
         return total
 
     def _entry(self, action: Action, by: Actor, delivery: history.DeliveryRow) -> Entry:

@@ -263,10 +263,10 @@ class Registry:
 
     async def _cancel_all(self, seq: int, why: str) -> None:
         total = 0
-        cancel = partial(self._store.change, queue.cancel_waiting, keep=True)
+        told = partial(self._dispatcher.forget, seq)
+        cancel = partial(self._store.change, queue.cancel_waiting, keep=True, told=told)
         while count := await cancel(seq, self._now_ms(), CANCEL_STEP):
             total += count
-            self._dispatcher.forget(seq, count)
         if total:
             id, tenant, url = await self._store.read(webhooks.shown, seq, keep=True)
             whose = {"webhook": id, "webhook_name": target(url).host, "tenant": tenant}

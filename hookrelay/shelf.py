@@ -36,7 +36,9 @@ class Shelf:
         return len(self.first) + len(self.retries)
 
     def put(self, delivery: Delivery) -> None:
-        """A delivery from the store, or on its way past it."""
+        """A delivery from the store, or on its way past it. One that is taken already is not taken again."""
+        if delivery.seq in self.taken:
+            return
         (self.retries if delivery.strikes else self.first).append(delivery)
         self.bytes += len(delivery.event.data)
         self.taken.add(delivery.seq)

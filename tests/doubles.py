@@ -1,10 +1,10 @@
 """A receiver that lives on the mock clock, and the relaying half of the daemon in front of it."""
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -265,8 +265,31 @@ class Relay:
                 nap *= 1.05
 
 
-def new_store(kind: type[Store] = Store) -> Store:
+StoreKind = TypeVar("StoreKind", bound=Store)
+
+
+def new_store(kind: type[StoreKind] = Store) -> StoreKind:  # type: ignore[assignment]  # a default of the bound itself
     return kind(open_memory(int(wall() * 1000)))
+
+
+class LateStore(Store):
+    """A store whose writer's thread can be late: what it has committed can be read before anybody is told."""
+
+    late: trio.Event | None = None
+    """While it is there and not set, no commit is told."""
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        answer = await super()._in_thread(work)
+        if self.late is not None:
+            await self.late.wait()
+        return answer
+
+    @contextmanager
+    def lateness(self) -> Iterator[None]:
+        self.late = trio.Event()
+        yield
+        self.late.set()
+        self.late = None
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ class Desk:
             store,
             Catalog(hooks),
             Limits(**limits),
-            offer_many=lambda made, count: self.offered.extend(made),
+            offer_many=lambda event, numbers, made: self.offered.extend(made),
             offer=lambda hook, made: self.offered.append((hook, made)),
             metrics=self.metrics,
             wall=clock,

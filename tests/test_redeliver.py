@@ -8,14 +8,14 @@ import pytest
 import trio
 import trio.testing
 from builders import START_MS
-from doubles import HANG, Receiver
+from doubles import HANG, LateStore, Receiver, new_store
 from house import House, house
 from msgspec import structs
 
 from hookrelay.dispatch import VISITS_PER_TENANT
 from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
-from hookrelay.store import history, redeliver
+from hookrelay.store import history
 from hookrelay.tally import FINE_S
 
 ALL = Replay(since_ms=0, until_ms=1 << 50)
@@ -340,28 +340,98 @@ async def test_an_attempt_in_flight_goes_on_to_its_end_and_changes_nothing_any_m
 
 
 @pytest.mark.parametrize("code", [200, 500])
-async def test_what_is_called_off_in_the_commit_that_records_its_attempt_is_counted_once_and_shows_it(
+async def test_what_is_called_off_and_not_told_yet_while_its_attempt_ends_is_counted_once_and_shows_it(
     autojump_clock, code: int
 ):
     receiver = Receiver()
-    receiver.answers(code, seconds=5)
-    async with house(receiver) as made:
+    receiver.answers(code, seconds=5, body=b"said")
+    store = new_store(LateStore)
+    async with house(receiver, store) as made, trio.open_nursery() as callers:
         hook = await made.make()
         await made.submit()
         await trio.sleep(1)
         (row,) = await made.rows(hook)
-        # as `Redeliverer.cancel`, but that the attempt's record comes between its two steps
-        asked = await made.store.change(partial(redeliver.cancel, is_ordered=False), row.seq, START_MS)
-        assert asked.state == "pending"
-        await trio.sleep(10)
-        assert (await row_of(made, row.seq)).state == "cancelled"
-        assert await attempts_of(made, row.seq) == [(1, None if code == 200 else "http_status")]
-        made.dispatcher.drop(hook.seq, row.seq)
+        with store.lateness():
+            callers.start_soon(made.redeliverer.cancel, row)
+            await trio.sleep(10)
+            assert (await row_of(made, row.seq)).state == "cancelled"
+            assert (len(receiver.requests), made.dispatcher.pending()) == (1, 1)
+        await trio.sleep(1)
         assert made.dispatcher.pending() == 0
+        again = await row_of(made, row.seq)
+        assert (again.state, again.attempt_count, again.response_code) == ("cancelled", 1, code)
+        assert await attempts_of(made, row.seq) == [(1, None if code == 200 else "http_status")]
         receiver.recover()
         await made.submit()  # and the lane goes on
         await trio.sleep(10)
         assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("code", [200, 500])
+async def test_what_is_called_off_in_flight_and_wanted_again_meanwhile_is_delivered(autojump_clock, code: int):
+    receiver = Receiver()
+    receiver.answers(code, 200, seconds=5)
+    async with house(receiver) as made:
+        hook = await made.make()
+        await made.submit(2)  # what comes of the other one must not be what has the lane look again
+        await trio.sleep(1)
+        row, _ = await made.rows(hook)
+        await made.redeliverer.cancel(row)
+        assert made.dispatcher.pending() == 1
+        await made.redeliverer.retry(await row_of(made, row.seq))
+        assert made.dispatcher.pending() == 2
+        await trio.sleep(30)
+        assert {row.state for row in await made.rows(hook)} == {"succeeded"}
+        assert made.dispatcher.pending() == 0
+    sent = [(request.id, request.attempt) for request in receiver.requests]
+    assert len(set(sent)) == len(sent) == (2 if code == 200 else 3)
+
+
+async def test_an_attempt_that_is_not_recorded_yet_when_it_is_called_off_and_wanted_again_keeps_its_number(
+    autojump_clock,
+):
+    receiver = Receiver()
+    receiver.answers(500, 200, seconds=5)
+    store = new_store(LateStore)
+    async with house(receiver, store) as made, trio.open_nursery() as callers:
+        hook = await made.make()
+        await made.submit()
+        await trio.sleep(1)
+        (row,) = await made.rows(hook)
+        await made.redeliverer.cancel(row)
+        with store.lateness():
+            callers.start_soon(made.redeliverer.retry, await row_of(made, row.seq))
+            await trio.sleep(10)  # the attempt ends as one that was called off, and is on its way to the disk
+        await trio.sleep(30)
+        assert (await row_of(made, row.seq)).state == "succeeded"
+        assert await attempts_of(made, row.seq) == [(1, "http_status"), (2, None)]
+        assert made.dispatcher.pending() == 0
+    assert [request.attempt for request in receiver.requests] == [1, 2]
+
+
+@pytest.mark.parametrize("asked", ["cancel", "retry", "replay"])
+async def test_what_a_caller_asked_for_who_is_gone_before_it_is_on_disk_is_known_to_the_lane(
+    autojump_clock, asked: str
+):
+    receiver = Receiver()
+    store = new_store(LateStore)
+    async with house(receiver, store) as made, trio.open_nursery() as callers:
+        hook, row = await failed(made, receiver)
+        if asked == "cancel":
+            await made.submit()
+            row, _ = await made.rows(hook)
+        with store.lateness():
+            if asked == "replay":
+                callers.start_soon(partial(made.redeliverer.replay, hook, ALL, dry_run=False))
+            else:
+                callers.start_soon(getattr(made.redeliverer, asked), row)
+            await trio.sleep(0.1)
+            callers.cancel_scope.cancel()
+        receiver.recover()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(100)
+            assert (await row_of(made, row.seq)).state == ("cancelled" if asked == "cancel" else "succeeded")
+            assert made.dispatcher.pending() == 0
 
 
 async def test_the_end_of_one_frees_the_next_of_its_chain(autojump_clock):

@@ -188,9 +188,27 @@ class Store:
         answers: list[Answer] = await waiter.wait()
         return answers
 
-    async def change(self, job: Callable[..., Answer], *args: Any, keep: bool = False) -> Answer:
-        """`job(connection, *args)` in a transaction; its answer once that is on disk (as `write`)."""
-        answer: Answer = (await self.write(_call_each, [(job, args)], keep=keep))[0]
+    async def change(
+        self,
+        job: Callable[..., Answer],
+        *args: Any,
+        keep: bool = False,
+        told: Callable[[Answer], None] | None = None,
+    ) -> Answer:
+        """`job(connection, *args)` in a transaction; its answer once that is on disk (as `write`).
+
+        `told` hears the answer as soon as the loop knows of it (`told`), also where the caller is gone by then.
+        """
+        waiter = _Waiter()
+
+        def done(answers: Any) -> None:
+            if told is not None and not isinstance(answers, BaseException):
+                told(answers[0])
+            waiter.done(answers)
+
+        self.enqueue(_call_each, [(job, args)], done, keep=keep)
+        self.hurry()
+        answer: Answer = (await waiter.wait())[0]
         return answer
 
     async def scrub(self, largest: int) -> bool:

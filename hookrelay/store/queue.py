@@ -209,6 +209,7 @@ def _broken(ids: Ids, seq: int, row: tuple[Any, ...]) -> Delivery:
     return Delivery(seq, event, attempts, strikes, due_ms, None if texts[0] is None else chain, bool(by_hand))
 
 
+_RECORD_FIELDS = 15
 _RECORD = ManyRows(
     "WITH result (seq, state, due_ms, attempt_count, strikes, started_ms, duration_us, response_code, error_code,"
     " error_detail, remote_address, response_head, response_body, completed_ms, phases) AS (VALUES {values})"
@@ -218,7 +219,7 @@ _RECORD = ManyRows(
     " remote_address = result.remote_address, response_head = result.response_head,"
     " response_body = result.response_body, completed_ms = result.completed_ms, phases = result.phases"
     " FROM result WHERE delivery.seq = result.seq AND delivery.state = 'pending'",
-    15,
+    _RECORD_FIELDS,
 )
 CALLED_OFF = -1
 """No due time: see `record`."""
@@ -232,9 +233,9 @@ _ATTEMPTS = ManyRows(
 def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]:
     """Write attempts into the history, their verdicts onto their deliveries, and what they say of their webhooks.
 
-    A delivery that was cancelled meanwhile stays cancelled; its attempt is in the history all the same. Answers, for
-    each, when the delivery is due that waited for this one to end; None where none did; CALLED_OFF where the lane did
-    not know yet that the delivery was cancelled.
+    A delivery that was cancelled meanwhile stays cancelled, or what has been made of it since; its attempt is in the
+    history all the same. Answers, for each, when the delivery is due that waited for this one to end; None where none
+    did; CALLED_OFF where the verdict came too late.
     """
     updates: list[Any] = []
     attempts: list[Any] = []
@@ -242,9 +243,14 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
     telling: list[int] = []
     for index, result in enumerate(results):
         seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
-        told_by_delivery = number == 1 and outcome.error is None and not result.is_called_off
+        told_by_delivery = number == 1 and outcome.error is None
         duration_us = int(outcome.duration_s * 1_000_000)
         detail = outcome.detail or None
+        if result.is_called_off:
+            attempts += _attempt(result)
+            answers[index] = CALLED_OFF
+            telling.append(index)
+            continue
         updates += (
             seq,
             verdict.state,
@@ -264,21 +270,20 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
         )
         if not told_by_delivery:
             attempts += _attempt(result)
-        if result.is_ordered or result.chain is not None or result.standing is not None or result.is_called_off:
+        if result.is_ordered or result.chain is not None or result.standing is not None:
             telling.append(index)
     before = conn.total_changes()
     _RECORD.run(conn, updates)
-    if conn.total_changes() - before < len(results):
-        for index in _cancelled(conn, results):
+    if conn.total_changes() - before < len(updates) // _RECORD_FIELDS:
+        late = _cancelled(conn, results)
+        for index in late:
             answers[index] = CALLED_OFF
             attempts += _attempt(results[index])
-            _note_attempt(conn, results[index])
+        telling = sorted({*telling, *late})
     _ATTEMPTS.run(conn, attempts)
     for index in telling:
         result = results[index]
         if answers[index] == CALLED_OFF:
-            pass
-        elif result.is_called_off:
             _note_attempt(conn, result)
         elif (result.is_ordered or result.chain is not None) and result.verdict.state != "pending":
             answers[index] = free_next(conn, result.webhook, result.chain, result.is_ordered)
@@ -315,11 +320,15 @@ def _cancelled(conn: apsw.Connection, results: Sequence[Result]) -> list[int]:
 
 
 def _note_attempt(conn: apsw.Connection, result: Result) -> None:
-    """An attempt ended after its delivery was cancelled: that is shown, and changes nothing."""
+    """An attempt ended after its delivery was cancelled: that is shown, and changes nothing.
+
+    Where it is wanted again by now, the attempt that comes has the next number.
+    """
     outcome = result.outcome
     conn.execute(
         "UPDATE delivery SET attempt_count = ?, started_ms = ?, duration_us = ?, response_code = ?, error_code = ?,"
-        " error_detail = ?, remote_address = ? WHERE seq = ? AND state = 'cancelled'",
+        " error_detail = ?, remote_address = ?, phases = ?"
+        " WHERE seq = ? AND state IN ('cancelled', 'pending') AND attempt_count < ?",
         (
             result.number,
             outcome.started_ms,
@@ -328,7 +337,9 @@ def _note_attempt(conn: apsw.Connection, result: Result) -> None:
             outcome.error,
             outcome.detail or None,
             outcome.remote_address,
+            outcome.phases,
             result.delivery,
+            result.number,
         ),
     )
     blank_late(conn, result.delivery)
