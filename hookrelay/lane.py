@@ -415,7 +415,7 @@ class Lane:
             return None
         if first:
             delivery = first.popleft()
-        elif self._is_reading or self._has_first_in_store():
+        elif self._is_reading or self._has_first_to_bring():
             self._bell.set()
             return None
         else:
@@ -431,9 +431,10 @@ class Lane:
             self._bell.set()
         return delivery
 
-    def _has_first_in_store(self) -> bool:
-        next_ms = self._shelf.next_first_ms
-        return next_ms is not None and next_ms <= self._now_ms()
+    def _has_first_to_bring(self) -> bool:
+        return self._shelf.next_first_ms is not None and self._shelf.wants_first(
+            self._now_ms(), self._limit, self._shared.lanes
+        )
 
     def _gate(self) -> Wait | None:
         now_s = trio.current_time()

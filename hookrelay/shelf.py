@@ -70,12 +70,15 @@ class Shelf:
 
     def wants_page(self, now_ms: int, limit: int, shelves: int) -> bool:
         """Whether something is due in the store, and what is here will not last for as long as reading takes."""
-        if self._is_heavy(limit, shelves):
-            return False
-        first_ms, retry_ms = self.next_first_ms, self.next_retry_ms
-        if first_ms is not None and first_ms <= now_ms and len(self.first) < self.page:
+        if self.wants_first(now_ms, limit, shelves):
             return True
-        return retry_ms is not None and retry_ms <= now_ms and len(self) < self.page
+        is_retry_due = self.next_retry_ms is not None and self.next_retry_ms <= now_ms
+        return is_retry_due and len(self) < self.page and not self._is_heavy(limit, shelves)
+
+    def wants_first(self, now_ms: int, limit: int, shelves: int) -> bool:
+        """The same for first attempts alone. Where memory is full, what is here must go before any can come."""
+        is_first_due = self.next_first_ms is not None and self.next_first_ms <= now_ms
+        return is_first_due and len(self.first) < self.page and not self._is_heavy(limit, shelves)
 
     def give_back(self) -> None:
         """Leave to the store what is more than a page: a webhook that is slowed needs few."""

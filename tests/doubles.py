@@ -14,7 +14,7 @@ from hookrelay.clock import NeverBack
 from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.feed import Feed
-from hookrelay.model import Delivery, Webhook
+from hookrelay.model import Delivery, LocalTrouble, Webhook
 from hookrelay.net.dial import Dialer, Origin, Phase
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.net.http1 import Connection
@@ -273,10 +273,18 @@ def new_store(kind: type[StoreKind] = Store) -> StoreKind:  # type: ignore[assig
 
 
 class LateStore(Store):
-    """A store whose writer's thread can be late: what it has committed can be read before anybody is told."""
+    """A store whose writer's thread can be late: what it has committed can be read before anybody is told.
+
+    And whose disk can be in trouble: while `is_failing`, nothing is written.
+    """
 
     late: trio.Event | None = None
     """While it is there and not set, no commit is told."""
+    is_failing = False
+
+    def _commit(self, batch: list[Any]) -> list[Any]:
+        trouble = LocalTrouble("store_io", "the disk does not answer")
+        return [trouble] * len(batch) if self.is_failing else super()._commit(batch)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         answer = await super()._in_thread(work)

@@ -6,7 +6,7 @@ import apsw
 import pytest
 import trio
 from builders import START_MS, wall, webhook
-from doubles import new_store
+from doubles import LateStore, new_store
 
 from hookrelay.feed import Feed
 from hookrelay.ingest import UNSTORED_LIMIT, Ingest, Limits
@@ -348,3 +348,17 @@ async def test_an_announcement_is_taken_though_space_is_low(autojump_clock, stor
     desk.ingest.announce("hookrelay.delivery.failed", {})
     await store.change(lambda conn: None)
     assert len(desk.offered) == 1
+
+
+async def test_an_announcement_that_the_disk_does_not_take_waits_until_it_does(autojump_clock, nursery):
+    store = new_store(LateStore)
+    await nursery.start(store.run)
+    desk = Desk(store, [webhook(1, tenant="hookrelay")])
+    store.is_failing = True
+    desk.ingest.announce("hookrelay.delivery.failed", {})
+    await trio.sleep(100)
+    assert desk.offered == []
+    store.is_failing = False
+    await trio.sleep(5)
+    assert len(desk.offered) == 1
+    assert len(await desk.stored()) == 1

@@ -17,11 +17,10 @@ from trio._core import _run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hookrelay import lane, shelf
-from hookrelay.model import LocalTrouble, Refused
+from hookrelay.model import Refused
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.redeliver import Replay
 from hookrelay.store import history
-from hookrelay.store.db import Store
 
 NO_ROOM = AttemptFailure("local_fault", "no descriptors")
 
@@ -54,7 +53,6 @@ def count_pending(conn: Any) -> int:
 
 # --- the law ----------------------------------------------------------------------------------------------------
 
-TROUBLE = LocalTrouble("store_io", "the disk does not answer")
 DELAYS = [0.0, 0.001, 0.02, 0.1, 0.3]
 """How late a thread may be, in seconds."""
 register_random(_run._r)  # so that what was drawn gives the same run again
@@ -89,11 +87,10 @@ operations = st.lists(
 )
 
 
-class UnevenStore(Store):
-    """Its threads are late by luck, before they look and after; and its disk may give trouble."""
+class UnevenStore(LateStore):
+    """Its threads are late by luck, before they look and after."""
 
     luck: Random
-    is_failing = False
 
     async def read(self, job: Callable[..., Any], *args: Any, keep: bool = False) -> Any:
         await self._lose_time()
@@ -110,9 +107,6 @@ class UnevenStore(Store):
     async def _lose_time(self) -> None:
         with trio.CancelScope(shield=True):  # a thread ends what it has begun
             await trio.sleep(self.luck.choice(DELAYS))
-
-    def _commit(self, batch: list[Any]) -> list[Any]:
-        return [TROUBLE] * len(batch) if self.is_failing else super()._commit(batch)
 
 
 class World:

@@ -1,6 +1,9 @@
 """A lane obeys its webhook's limits: rate, order, and first attempts before retries."""
 
+from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +14,7 @@ from hookrelay.model import Delivery
 from hookrelay.net.failure import AttemptFailure
 from hookrelay.store import events
 from hookrelay.store.chains import BLOCKED_MS, WHOLE
+from hookrelay.store.db import Store
 
 
 def times(receiver: Receiver, host: str = "r1.example") -> list[float]:
@@ -173,3 +177,52 @@ async def test_first_attempts_go_before_retries_of_the_same_webhook(autojump_clo
         await relay.settled()
     assert [request.id for request in receiver.requests[601:1201]] == [each.event.id for each in fresh]
     assert {request.id for request in receiver.requests[1201:]} <= old
+
+
+class SlowReads(Store):
+    """What readers answer arrives late."""
+
+    read_s = 0.0
+
+    async def read(self, job: Callable[..., Any], *args: Any, keep: bool = False) -> Any:
+        answer = await super().read(job, *args, keep=keep)
+        await trio.sleep(self.read_s)
+        return answer
+
+
+async def test_no_retry_overtakes_a_first_attempt_that_a_page_is_about_to_bring(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(500, seconds=0.0)
+    store = new_store(SlowReads)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        async with relaying(receiver, webhook(max_in_flight=1, delays=(0.0, 100.0)), store=store) as relay:
+            await relay.accept(3)
+            await trio.sleep(88)
+            receiver.answers(200, seconds=29.0)
+            await relay.accept()  # keeps the worker busy while the retries fall due
+            await trio.sleep(27)
+            receiver.answers(200, seconds=1.0)
+            store.read_s = 40.0
+            await relay.keep(2, offer=False)
+            relay.dispatcher.expect(1, 2, 0)
+            await relay.settled()
+        store.close()
+    assert [request.attempt for request in receiver.requests] == [1, 1, 1, 1, 1, 1, 2, 2, 2]
+
+
+async def test_a_first_attempt_that_came_while_memory_was_full_of_retries_is_waited_for_by_none_for_ever(
+    autojump_clock,
+):
+    receiver = Receiver()
+    receiver.answers(500, seconds=0.0)
+    async with relaying(receiver, webhook(max_in_flight=1, delays=(0.0, 100.0))) as relay:
+        await relay.accept(12, data=b'"%b"' % (b"x" * 250_000))
+        await trio.sleep(88)
+        receiver.answers(200, seconds=29.0)
+        await relay.accept()  # keeps the worker busy while the retries fall due
+        await trio.sleep(27)
+        receiver.answers(200, seconds=1.0)
+        await relay.accept()
+        await relay.settled(120)
+    assert Counter(request.attempt for request in receiver.requests) == {1: 14, 2: 12}

@@ -65,6 +65,13 @@ def test_a_single_probe_at_a_time_goes_by_the_schedule_s_own_steps_and_never_wai
     assert pauses == [5.0, 30.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
 
 
+def test_the_first_probe_of_a_webhook_that_was_slowed_step_by_step_waits_as_long_as_the_first_retry():
+    healths = fold(HEALTHY, *[code(503)] * 5, most=8, step=100.0)
+    pauses = [health.paused_until_s - (100 + 100 * number) for number, health in enumerate(healths)]
+    assert pauses == [NEVER, NEVER, 5.0, 30.0, LONGEST_PAUSE_S]
+    assert [health.probes for health in healths] == [0, 0, 1, 2, 3]
+
+
 def test_a_probe_that_fails_in_another_way_is_a_failed_probe_too():
     slowed = fold(HEALTHY, code(503), most=1)[-1]
     again = fold(slowed, outcome("connect_refused"), at=200.0, most=1)[-1]
