@@ -277,7 +277,7 @@ class Lane:
             if due_ms is not None:
                 self._expect(due_ms, is_retry=is_retry)
         here = len(shelf.taken) - len(self._called_off)
-        self.pending = here if shelf.next_due_ms() is None else max(self.pending, here + 1)
+        self.pending = here if shelf.next_due_ms() is None else max(self.pending, here)
 
     def _is_wanted(self, delivery: Delivery) -> bool:
         """Whether the page is to bring it: neither was it cancelled meanwhile, nor will somebody else bring it."""
