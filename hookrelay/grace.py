@@ -4,6 +4,7 @@ Only running time counts, by a clock that no jump shakes. What is missing, and h
 """
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 
 import trio
 
@@ -68,10 +69,8 @@ class Grace:
         now_s = trio.current_time()
         used_ms = {seq: round((now_s - since_s) * 1000) for seq, since_s in self._registry.missing.items()}
         if used_ms:
-            try:
+            with suppress(Refused):
                 await self._store.change(webhooks.note_missing, used_ms)
-            except Refused:
-                pass
 
     async def finish(self) -> None:
         """The last note, before the daemon ends."""

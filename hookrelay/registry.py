@@ -128,11 +128,7 @@ class Registry:
         for seq, webhook in self._changed_meanwhile.items():
             # disabled by an answer, or active again, after the row was read: as the store has it by now
             known = catalog.by_seq.get(seq)
-            if (
-                known is not None
-                and not known.is_missing
-                and {known.status, webhook.status} == {"active", "disabled"}
-            ):
+            if known is not None and not known.is_missing and {known.status, webhook.status} == {"active", "disabled"}:
                 updated_ms = max(known.updated_ms, webhook.updated_ms)
                 status, reason = webhook.status, webhook.disabled_reason
                 catalog.put(structs.replace(known, status=status, disabled_reason=reason, updated_ms=updated_ms))

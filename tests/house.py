@@ -62,9 +62,7 @@ class House:
         self.grace_s = 600.0
         self.named: set[str] | ConfigError = set()
         """What the files name, where they are looked at once more before a webhook is removed."""
-        self.grace = Grace(
-            self.registry, self.store, log, grace_s=lambda: self.grace_s, named=self._look_at_files
-        )
+        self.grace = Grace(self.registry, self.store, log, grace_s=lambda: self.grace_s, named=self._look_at_files)
         self.policy = Policy(allow=(), deny=(), allow_http=False)
         self.editor = Editor(
             self.registry,

@@ -242,7 +242,8 @@ async def test_a_daemon_that_is_killed_forgets_at_most_half_a_minute_of_it(autoj
 
 
 async def test_the_definition_in_the_store_is_enough_to_match_and_to_show_it_after_a_restart(autojump_clock):
-    said = structs.replace(HOOK, description="d", headers=(("x-key", "hidden"),), metadata={"a": 1}, retry=("5s", "300s"))
+    more = {"description": "d", "headers": (("x-key", "hidden"),), "metadata": {"a": 1}, "retry": ("5s", "300s")}
+    said = structs.replace(HOOK, **more)
     async with house(Receiver()) as made:
         await made.say(said)
         named, saved = made.hook, made.saved()

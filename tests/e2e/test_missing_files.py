@@ -183,7 +183,9 @@ def test_a_folder_that_is_gone_is_a_mistake_at_a_reload_and_at_a_start_and_costs
     aside = shop.folder.rename(shop.daemon.at / "aside")
     shop.hup()
     shop.submit(1)
-    wrong = f"{shop.folder}: delivery.webhooks_dir: there is no such folder, and webhooks of it are known: bring it back"
+    wrong = (
+        f"{shop.folder}: delivery.webhooks_dir: there is no such folder, and webhooks of it are known: bring it back"
+    )
     assert wrong in shop.run("reload", code=78)
     assert wrong in shop.run("reload", "--remove", code=78)
     assert wrong in shop.run("check", "--config", str(shop.daemon.config), "--diff", code=78)
@@ -386,7 +388,8 @@ def test_only_reload_remove_cancels_at_once_and_says_how_many(shop):
     id = shop.daemon.webhook("one")["id"]
     shop.file.write_text(shop.two)
     said = f"- {id} = http://127.0.0.1:{shop.receiver.port}/one (file:hooks.toml)"
-    assert f"{said}  (40 deliveries wait: held, then cancelled)" in shop.run("check", "--config", str(shop.daemon.config), "--diff")
+    told = shop.run("check", "--config", str(shop.daemon.config), "--diff")
+    assert f"{said}  (40 deliveries wait: held, then cancelled)" in told
     for _ in range(2):
         shop.hup()
         assert "in no file any more: 1, with 40 deliveries held; removed after 10m" in shop.run("reload")

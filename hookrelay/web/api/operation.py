@@ -60,9 +60,7 @@ async def reload(call: Call) -> Answer:
     grace = format_duration(call.parts.config().delivery.removal_grace_s)
     told = {"webhooks": missing, "held": held, "removal_grace": grace}
     gone = {"webhooks": removal.webhooks, "cancelled": removal.deliveries}
-    return json_answer(
-        {"reloaded": True, "webhooks": webhooks - missing, "missing_from_files": told, "removed": gone}
-    )
+    return json_answer({"reloaded": True, "webhooks": webhooks - missing, "missing_from_files": told, "removed": gone})
 
 
 def plain(text: str, status: int = 200) -> Answer:
