@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import trio
 from msgspec import Struct, structs
 
-from hookrelay.audit import DAEMON, Actor, Entry, Trail, webhook_entry
+from hookrelay.audit import DAEMON, Action, Actor, Entry, Trail, webhook_entry
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
-from hookrelay.model import MISSING, LiveSecret, Webhook, WebhookFields, WebhookStatus
+from hookrelay.model import MISSING, LiveSecret, Refused, Webhook, WebhookFields, WebhookStatus
 from hookrelay.rules.egress import target
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.webhook import Defaults, resolve, told
@@ -176,8 +176,16 @@ class Registry:
         return webhook
 
     def activate(self, seq: int, now_ms: int) -> Webhook:
-        """A file's webhook that was disabled takes deliveries again."""
-        webhook = structs.replace(self.catalog.by_seq[seq], status="active", disabled_reason=None, updated_ms=now_ms)
+        """A file's webhook that was disabled takes deliveries again; one that went missing meanwhile once it is back.
+
+        Refused where it was removed meanwhile.
+        """
+        known = self.catalog.by_seq.get(seq)
+        if known is None:
+            raise Refused("not_found", "there is no webhook with this id: it has just been removed")
+        if known.is_missing:
+            return known  # its secret is not known: nothing could be signed
+        webhook = structs.replace(known, status="active", disabled_reason=None, updated_ms=now_ms)
         self._changed_meanwhile[seq] = webhook
         self.catalog.put(webhook)
         self._dispatcher.put_webhook(webhook)
@@ -285,6 +293,8 @@ def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: 
     entries = []
     for webhook in said:
         was, new = in_force.get(webhook.id), declared.get(webhook.id)
+        if was is not None and was.is_missing:
+            was = _as_far_as_kept(was, webhook)
         if was is not None and (new is not None or _is_hidden_other(was, webhook)):
             # what the daemon has made of it is not what the file says
             was = was if new is not None else structs.replace(was, status=webhook.status)
@@ -293,16 +303,22 @@ def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: 
             # changed while no daemon ran: all that is known is what its row says
             entries.append(_entry(before.get(webhook.id), new))
     entries += [_entry(each, None) for each in before.values() if each.id not in declared]
-    return entries + [
-        Entry(
-            action="webhook.disabled",
-            by=Actor(each.source),
-            tenant=each.tenant,
-            object=each.id,
-            details={"reason": MISSING},
-        )
-        for each in audit.defined(conn, (), news.missing).values()
-    ]
+    missing, returned = (audit.defined(conn, (), keys).values() for keys in (news.missing, news.returned))
+    entries += [_told_of("webhook.disabled", each, reason=MISSING) for each in missing]
+    entries += [_told_of("webhook.updated", each, "status", was=MISSING) for each in returned]
+    return entries
+
+
+def _told_of(action: Action, each: audit.Defined, *fields: str, **details: str) -> Entry:
+    by = Actor(each.source)
+    return Entry(action=action, by=by, tenant=each.tenant, object=each.id, fields=fields, details=details)
+
+
+def _as_far_as_kept(was: Webhook, now: Webhook) -> Webhook:
+    """A missing webhook; what is not kept of one counts as it is said now: nobody knows whether it has changed."""
+    has_same_headers = [name for name, _ in was.headers] == [name for name, _ in now.headers]
+    headers = now.headers if has_same_headers else was.headers
+    return structs.replace(was, secrets=now.secrets, trust=now.trust, held=now.held, headers=headers)
 
 
 def _is_hidden_other(was: Webhook, now: Webhook) -> bool:

@@ -329,3 +329,37 @@ async def test_made_active_over_the_api_while_the_files_are_read_that_miss_it_it
         assert standing(made) == MISSED
         await made.say(HOOK)
         assert standing(made) == ("active", None)
+
+
+async def test_made_active_at_the_moment_it_goes_missing_nothing_is_sent_without_its_secret(autojump_clock):
+    receiver = Receiver()
+    async with house(receiver) as made:
+        await made.say(HOOK)
+        await made.say()
+        await made.submit()
+        # the last step of a PATCH that was begun before
+        assert made.registry.activate(HOOK.seq, 1).is_missing
+        await trio.sleep(5)
+        assert (standing(made), receiver.requests) == (MISSED, [])
+        await made.say(removes=True)
+        with pytest.raises(Refused) as refused:
+            made.registry.activate(HOOK.seq, 2)
+        assert refused.value.code == "not_found"
+
+
+async def test_of_one_that_is_back_the_trail_says_so_and_of_no_secret_that_it_has_changed(autojump_clock):
+    hook = structs.replace(HOOK, headers=(("x-shop", "7"),))
+    async with house(Receiver()) as made:
+        await made.say(hook)
+        await made.say()
+        await made.say(hook)
+        await made.say()
+        await made.say(structs.replace(hook, description="mended"))
+        records = [line for line in made.told if line["event"] == "audit"]
+        assert [(line["action"], line.get("fields"), line.get("details")) for line in records] == [
+            ("webhook.created", None, None),
+            ("webhook.disabled", None, {"reason": MISSING}),
+            ("webhook.updated", ["status"], {"was": MISSING}),
+            ("webhook.disabled", None, {"reason": MISSING}),
+            ("webhook.updated", ["description", "status"], {"status": "active"}),
+        ]
