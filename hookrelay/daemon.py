@@ -23,12 +23,13 @@ from hookrelay.dispatch import Dispatcher
 from hookrelay.editor import Editor
 from hookrelay.expunge import Expunger
 from hookrelay.feed import Feed
+from hookrelay.grace import Grace
 from hookrelay.ingest import Ingest
-from hookrelay.model import ConfigError, ConfigMistake, Refused
+from hookrelay.model import ConfigError, ConfigMistake, Refused, Webhook
 from hookrelay.net import lines, listen, serve, systemd
 from hookrelay.net.dial import Dialer
 from hookrelay.redeliver import Redeliverer
-from hookrelay.registry import Registry
+from hookrelay.registry import Registry, Removal
 from hookrelay.store import open as opening
 from hookrelay.store import queue, webhooks
 from hookrelay.store.db import Store
@@ -82,6 +83,7 @@ class Daemon:
         self._dispatcher: Dispatcher
         self._dialer: Dialer
         self._registry: Registry
+        self._grace: Grace
         self._editor: Editor
         self._keyring: Keyring
         self._sessions: Sessions
@@ -119,6 +121,7 @@ class Daemon:
                         await self._prepare()
                         root.start_soon(self._obey, signals)
                         root.start_soon(self._registry.run)
+                        root.start_soon(self._grace.run)
                         root.start_soon(self._editor.run)
                         root.start_soon(self._keyring.run)
                         root.start_soon(self._tally.run)
@@ -128,6 +131,7 @@ class Daemon:
                         root.start_soon(watch_clock, time.time, self._log, self._count_fault)
                         root.start_soon(systemd.watch, self._manager, self._vitals.answers, self._status)
                         await self._relay(started)
+                        await self._grace.finish()
                         if self._tracing is not None:
                             await self._tracing.finish(HURRY_S if self._is_in_hurry else FLUSH_S)
                         root.cancel_scope.cancel()
@@ -181,12 +185,13 @@ class Daemon:
             disable_after_s=config.delivery.disable_after_s,
             tracer=tracer,
         )
-        registry = self._registry = Registry(
+        registry = self._registry = Registry(store, self._log, time.time, lambda: self._config.delivery.defaults)
+        self._grace = Grace(
+            registry,
             store,
             self._log,
-            time.time,
-            lambda: self._config.delivery.defaults,
-            lambda: self._config.delivery.removal_grace_s,
+            grace_s=lambda: self._config.delivery.removal_grace_s,
+            named=self._named,
         )
         dispatcher = self._dispatcher = Dispatcher(
             outside, dialer, max_connections=outfit.connections(config, self._log), disabled=registry.show_disabled
@@ -204,7 +209,9 @@ class Daemon:
             tracer=tracer,
         )
         registry.attach(self._ingest, dispatcher)
-        self._vitals = Vitals(store, registry, dispatcher, dialer, self._metrics, lambda: self._config)
+        self._vitals = Vitals(
+            store, registry, dispatcher, dialer, self._metrics, lambda: self._config, self._grace.left_s
+        )
         self._editor = Editor(
             registry,
             store,
@@ -345,10 +352,10 @@ class Daemon:
 
     # --- what the files say -------------------------------------------------------------------------------------
 
-    async def reload(self, by: audit.Actor, removes: bool = False) -> list[tuple[str, str]]:
+    async def reload(self, by: audit.Actor, removes: bool = False) -> tuple[list[tuple[str, str]], Removal]:
         """Read all files again, as somebody wishes: all of it applies or, after any mistake, none.
 
-        The mistakes, as pairs of place and detail. `removes`: what no file names any more is gone at once.
+        The mistakes, as pairs of place and detail; and what is gone: with `removes` what no file names any more.
         """
         async with self._reloading, self._registry.filing:
             self._manager.notifier.reloading()
@@ -359,13 +366,11 @@ class Daemon:
 
     async def preview(self) -> tuple[list[tuple[str, str]], list[Change]]:
         """What `reload` would say and change just now. Nothing is changed."""
-        has_given = any(each.source != "api" for each in self._registry.catalog.by_seq.values())
         try:
             loaded = await self._read_files()
-            self._check_folder(loaded, has_given)
         except ConfigError as error:
             return [_place_and_detail(mistake) for mistake in error.mistakes], []
-        in_force = [each for each in self._registry.catalog.by_seq.values() if each.source.startswith("file:")]
+        in_force = self._of_files()
         found = changes(self._config, loaded.config, in_force, loaded.webhooks)
         keys = {each.id: each.seq for each in in_force}
         return [], [
@@ -375,10 +380,9 @@ class Daemon:
             for each in found
         ]
 
-    async def _reload(self, by: audit.Actor, removes: bool) -> list[tuple[str, str]]:
+    async def _reload(self, by: audit.Actor, removes: bool) -> tuple[list[tuple[str, str]], Removal]:
         try:
             loaded = await self._read_files()
-            self._check_folder(loaded, any(each.source != "api" for each in self._registry.catalog.by_seq.values()))
         except ConfigError as error:
             for mistake in error.mistakes:
                 self._log.error("config_mistake", mistake=str(mistake))
@@ -386,7 +390,7 @@ class Daemon:
                 "reload_refused", mistakes=len(error.mistakes), detail="the old configuration stays in force"
             )
             self._metrics.reload_successful = False
-            return [_place_and_detail(mistake) for mistake in error.mistakes]
+            return [_place_and_detail(mistake) for mistake in error.mistakes], Removal()
         try:
             settings = [change.what for change in changes(self._config, loaded.config, (), ())]
             entry = audit.Entry(action="config.reloaded", by=by, details={"settings": settings})
@@ -394,7 +398,7 @@ class Daemon:
         except Refused as refused:
             self._log.error("reload_refused", detail=f"{refused.detail}; the old configuration stays in force")
             self._metrics.reload_successful = False
-            return [("store.url", refused.detail)]
+            return [("store.url", refused.detail)], Removal()
         self._log = logs.configure(loaded.config.log.level, loaded.config.log.format)
         before, fixed = self._config, needing_restart(self._config, loaded.config)
         self._config = keep_fixed(loaded.config, before)
@@ -403,19 +407,28 @@ class Daemon:
         if (before.egress, before.delivery) != (self._config.egress, self._config.delivery):
             outfit.equip(self._dialer, before, self._config)
             self._dispatcher.restart(outfit.connections(self._config, self._log), self._config.delivery.disable_after_s)
-        self._registry.put_in_force(prepared)
+        removal = self._registry.put_in_force(prepared)
         self._metrics.reload_successful, self._metrics.reload_at = True, time.time()
         missing, held = self._registry.waiting_for_missing()
         self._log.info(
             "reloaded",
             webhooks=len(self._registry.catalog.by_seq) - missing,
             missing=missing,
-            removed=len(prepared.removed),
+            held=held,
+            removed=removal.webhooks,
+            cancelled=removal.deliveries,
         )
         self._tell_missing(missing, held)
         for key in fixed:
             self._log.warning("restart_needed", key=key, detail="the new value applies after a restart")
-        return []
+        return [], removal
+
+    def _of_files(self) -> list[Webhook]:
+        return [each for each in self._registry.catalog.by_seq.values() if each.source.startswith("file:")]
+
+    async def _named(self) -> set[str]:
+        """The ids of the webhooks that the files name just now. ConfigError where they cannot be read."""
+        return {webhook.id for webhook in (await self._read_files()).webhooks}
 
     async def _read_files(self) -> Loaded:
         """In a thread. ConfigError also where this host can start none."""
@@ -427,12 +440,14 @@ class Daemon:
             return self._reread()
 
         try:
-            return await trio.to_thread.run_sync(reread)
+            loaded = await trio.to_thread.run_sync(reread)
         except (RuntimeError, MemoryError) as error:
             if has_begun and isinstance(error, RuntimeError):
                 raise
             wrong = "cannot be read now (no thread or no memory): try again when this host has some"
             raise ConfigError([ConfigMistake("the files", None, "", wrong)]) from error
+        self._check_folder(loaded, bool(self._of_files()))
+        return loaded
 
     def _check_folder(self, loaded: Loaded, has_given: bool) -> None:
         """ConfigError where the folder of webhooks is gone that has given some: a mistake, and no wish to lose them."""

@@ -180,7 +180,7 @@ class Dispatcher:
         for seq, webhook in before.items():
             now = self._webhooks.get(seq)
             if now is not webhook and now != webhook:
-                self._change(webhook, now, is_same_receiver=False)
+                self._change(webhook, now, is_same_receiver=now is not None and self._only_missed(webhook, now))
         for seq in [seq for seq in self._held if seq not in self._lanes]:
             self._release(seq)
 
@@ -198,6 +198,15 @@ class Dispatcher:
     def remove_webhook(self, seq: int) -> None:
         """There is no such webhook any more: its lane ends, what waits is cancelled by others."""
         self._change(self._webhooks.pop(seq), None, is_same_receiver=False)
+
+    def _only_missed(self, before: Webhook, now: Webhook) -> bool:
+        """Whether a file names it no more, or again: that says nothing of how its receiver does."""
+        pace = self._paces.get(before.seq)
+        return (
+            before.is_missing != now.is_missing
+            and (before.url, before.rate_limit) == (now.url, now.rate_limit)
+            and (pace is None or pace.health.disabled is None)
+        )
 
     def _change(self, before: Webhook, now: Webhook | None, *, is_same_receiver: bool) -> None:
         seq = before.seq

@@ -26,7 +26,7 @@ from hookrelay.model import (
     WebhookStatus,
     random_ulid,
 )
-from hookrelay.registry import MISSING, Made, Registry, definition, resolve_made
+from hookrelay.registry import Made, Registry, definition, resolve_made
 from hookrelay.rules.egress import Policy
 from hookrelay.rules.merge import merged
 from hookrelay.rules.webhook import Defaults, decode_secret, read
@@ -225,8 +225,7 @@ class Editor:
             webhook = self._current(webhook, is_expected)
             made = self._registry.made.get(webhook.seq)
             if made is None:
-                is_missing = webhook.disabled_reason == MISSING
-                if patch or errors or status != "active" or webhook.status != "disabled" or is_missing:
+                if patch or errors or status != "active" or webhook.status != "disabled" or webhook.is_missing:
                     raise _file_managed(webhook)
                 return await self._activate(webhook, held, by)
             fields = self._patched(made, patch, errors, by)
@@ -457,7 +456,7 @@ def _wrong(errors: list[FieldError]) -> Refused:
 
 def _file_managed(webhook: Webhook) -> Refused:
     file = webhook.source.removeprefix("file:")
-    if webhook.disabled_reason == MISSING:
+    if webhook.is_missing:
         return Refused(
             "file_managed",
             f"the webhook was defined in {file}, which no longer names it: bring it back there, or have it removed by "

@@ -16,6 +16,9 @@ OPERATORS = "hookrelay"
 
 WebhookStatus = Literal["active", "paused", "disabled"]
 
+MISSING = "missing_from_files"
+"""Why a webhook is disabled whose file no longer names it (contract §3.4)."""
+
 AttemptError = Literal[
     "dns_error",
     "egress_blocked",
@@ -185,6 +188,11 @@ class Webhook(Struct, frozen=True, kw_only=True):
     source: str = "api"
     created_ms: int = 0
     updated_ms: int = 0
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether no file names it any more: what is for it is held until one does, or it is removed."""
+        return self.disabled_reason == MISSING
 
 
 # --- whose fault ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hookrelay.audit import DAEMON, Action, Actor, Entry, Steps, Trail, moment
 from hookrelay.deliver import Deliverer, Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.model import Event, Outcome, Refused, Webhook
-from hookrelay.registry import MISSING, Registry
+from hookrelay.registry import Registry
 from hookrelay.store import history, redeliver
 from hookrelay.store.db import Store
 from hookrelay.store.trouble import refusal
@@ -69,7 +69,7 @@ class Redeliverer:
         `data` is JSON text. Refused where the limits leave no room for it, or the store is in trouble.
         """
         outside = self._outside()
-        if webhook.disabled_reason == MISSING:
+        if webhook.is_missing:
             raise Refused("conflict", "no file names the webhook any more, so its secret is not known: bring it back")
         if self._store.trouble is not None:
             raise refusal(self._store.trouble)  # what comes of the attempt could not be recorded

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import trio
 from msgspec import Struct, structs
 
-from hookrelay.audit import DAEMON, Actor, Entry, Trail, webhook_entry
+from hookrelay.audit import DAEMON, Action, Actor, Entry, Trail, webhook_entry
 from hookrelay.dispatch import Dispatcher
 from hookrelay.ingest import Ingest
-from hookrelay.model import LiveSecret, Webhook, WebhookFields, WebhookStatus
+from hookrelay.model import MISSING, LiveSecret, Refused, Webhook, WebhookFields, WebhookStatus
 from hookrelay.rules.egress import target
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.webhook import Defaults, resolve, told
@@ -25,10 +25,6 @@ from hookrelay.store import audit, queue, webhooks
 from hookrelay.store.db import Store
 from hookrelay.telemetry.logs import Logger
 
-MISSING = "missing_from_files"
-"""Why a webhook is disabled whose file no longer names it (contract §3.4)."""
-AGE_S = 10.0
-"""So often the running time is written down for which webhooks have been missing."""
 CANCEL_STEP = 500
 """Deliveries that one transaction cancels: so many delay nobody's commit."""
 
@@ -37,9 +33,17 @@ class Prepared(NamedTuple):
     """The files' webhooks, on disk and not in force yet."""
 
     catalog: Catalog
-    missing: list[int]
-    """Keys of those that no file names any more since now."""
+    missing_ms: Mapping[int, int]
+    """Of those that no file names any more, by their keys: for how long a daemon has run since."""
     removed: list[int]
+
+
+class Removal(NamedTuple):
+    """What is in force no more."""
+
+    webhooks: int = 0
+    deliveries: int = 0
+    """That waited, and are being cancelled."""
 
 
 class Made(Struct, frozen=True):
@@ -64,7 +68,6 @@ class Registry:
         log: Logger,
         wall: Callable[[], float],
         defaults: Callable[[], Defaults] = Defaults,
-        grace_s: Callable[[], float] = lambda: 600.0,
     ) -> None:
         self.catalog = Catalog()
         self.made: dict[int, Made] = {}
@@ -74,7 +77,12 @@ class Registry:
         self._trail = Trail(store, log, wall)
         self._wall = wall
         self._defaults = defaults
-        self._grace_s = grace_s
+        self.missing: dict[int, float] = {}
+        """Of those that no file names any more, by their keys: since when, by the loop's clock, as if only running time
+        had passed.
+        """
+        self.looked = trio.Event()
+        """Set, and another one put here, when files have been put in force."""
         self.filing = trio.Lock()
         """Held from reading files until they are in force: meanwhile no missing webhook is removed."""
         self._ingest: Ingest
@@ -101,14 +109,18 @@ class Registry:
         if reload is not None:
             entries.insert(0, reload)
         await self._trail.change_all(entries, webhooks.declare, news, self._now_ms(), is_certain=True)
-        catalog = await self._store.read(_catalog, said, self.catalog.by_seq)
+        catalog, missing_ms = await self._store.read(_catalog, said, self.catalog.by_seq)
         for webhook in catalog.by_seq.values():
-            before = self.catalog.by_seq.get(webhook.seq)
-            if webhook.held == "discard" and webhook.status == "active" and before and before.status != "active":
+            if webhook.held == "discard" and webhook.status == "active" and self._was_stopped(webhook.seq):
                 await self.discard(webhook.seq)
-        return Prepared(catalog, news.missing, news.removed)
+        return Prepared(catalog, missing_ms, news.removed)
 
-    def put_in_force(self, prepared: Prepared) -> None:
+    def _was_stopped(self, seq: int) -> bool:
+        """Whether it was meant that it takes nothing; a file that was cut short means nothing."""
+        before = self.catalog.by_seq.get(seq)
+        return before is not None and before.status != "active" and not before.is_missing
+
+    def put_in_force(self, prepared: Prepared) -> Removal:
         """From now on these are the files' webhooks, and those of the API obey the defaults of now."""
         catalog = prepared.catalog
         for made in self.made.values():
@@ -116,18 +128,23 @@ class Registry:
         for seq, webhook in self._changed_meanwhile.items():
             # disabled by an answer, or active again, after the row was read: as the store has it by now
             known = catalog.by_seq.get(seq)
-            if (
-                known is not None
-                and known.disabled_reason != MISSING
-                and {known.status, webhook.status} == {"active", "disabled"}
-            ):
+            if known is not None and not known.is_missing and {known.status, webhook.status} == {"active", "disabled"}:
                 updated_ms = max(known.updated_ms, webhook.updated_ms)
                 status, reason = webhook.status, webhook.disabled_reason
                 catalog.put(structs.replace(known, status=status, disabled_reason=reason, updated_ms=updated_ms))
+        removal = Removal(len(prepared.removed), self.waiting_for(prepared.removed))
         self.catalog = self._ingest.catalog = catalog
         self._dispatcher.replace_webhooks(catalog.by_seq.values())
         for seq in prepared.removed:
             self._to_cancel.send_nowait(seq)
+        # those that were missing before go on from where they are: what the store says of them is older
+        now_s = trio.current_time()
+        self.missing = {
+            seq: self.missing.get(seq, now_s - used_ms / 1000) for seq, used_ms in prepared.missing_ms.items()
+        }
+        self.looked.set()
+        self.looked = trio.Event()
+        return removal
 
     def show_disabled(self, webhook: Webhook) -> None:
         """An answer has disabled this webhook; the dispatcher knows already."""
@@ -159,8 +176,16 @@ class Registry:
         return webhook
 
     def activate(self, seq: int, now_ms: int) -> Webhook:
-        """A file's webhook that was disabled takes deliveries again."""
-        webhook = structs.replace(self.catalog.by_seq[seq], status="active", disabled_reason=None, updated_ms=now_ms)
+        """A file's webhook that was disabled takes deliveries again; one that went missing meanwhile once it is back.
+
+        Refused where it was removed meanwhile.
+        """
+        known = self.catalog.by_seq.get(seq)
+        if known is None:
+            raise Refused("not_found", "there is no webhook with this id: it has just been removed")
+        if known.is_missing:
+            return known  # its secret is not known: nothing could be signed
+        webhook = structs.replace(known, status="active", disabled_reason=None, updated_ms=now_ms)
         self._changed_meanwhile[seq] = webhook
         self.catalog.put(webhook)
         self._dispatcher.put_webhook(webhook)
@@ -169,6 +194,9 @@ class Registry:
     def remove(self, seq: int) -> None:
         """This webhook of the API is deleted: nothing is stored for it any more, what waits will be cancelled."""
         del self.made[seq]
+        self._take_out(seq)
+
+    def _take_out(self, seq: int) -> None:
         self.catalog.remove(seq)
         self._dispatcher.remove_webhook(seq)
         self._to_cancel.send_nowait(seq)
@@ -193,58 +221,31 @@ class Registry:
         for seq in await self._store.read(webhooks.removed_with_work, keep=True):
             self._to_cancel.send_nowait(seq)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._age)
             async for seq in self._removed:
                 nursery.start_soon(self._cancel_removed, seq)
 
     # --- what no file names any more ----------------------------------------------------------------------------
 
-    async def _age(self) -> None:
-        """Count for how long webhooks have been missing while a daemon ran, and remove those whose grace is over."""
-        since_s = trio.current_time()
-        try:
-            while True:
-                await trio.sleep(AGE_S)
-                now_s = trio.current_time()
-                if await self._note_age(now_s - since_s):
-                    await self.remove_missing()
-                since_s = now_s
-        finally:
-            with trio.move_on_after(1, shield=True):
-                await self._note_age(trio.current_time() - since_s)
+    async def remove_missing(self, seqs: Sequence[int]) -> Removal:
+        """Remove these, whose grace is over; what waits for them is cancelled. Refused where the disk does not take it.
 
-    async def _note_age(self, elapsed_s: float) -> bool:
-        """Whether any is missing."""
-        if not any(each.disabled_reason == MISSING for each in self.catalog.by_seq.values()):
-            return False
-        return await self._store.change(webhooks.age_missing, round(elapsed_s * 1000), keep=True) > 0
-
-    async def remove_missing(self) -> None:
-        """Remove the webhooks that have been missing for longer than the grace time; what waits is cancelled."""
-        async with self.filing:
-            rows = await self._store.read(webhooks.missing, keep=True)
-            over = [row for row in rows if row.missing_ms >= self._grace_s() * 1000]
-            if not over:
-                return
-            entries = [webhook_entry("webhook.deleted", DAEMON, _missing(row), None) for row in over]
-            seqs = [row.seq for row in over]
-            await self._trail.change_all(
-                entries, webhooks.remove_missing, seqs, self._now_ms(), is_certain=True, keep=True
+        For whoever holds `filing`.
+        """
+        gone = [self.catalog.by_seq[seq] for seq in seqs]
+        entries = [webhook_entry("webhook.deleted", DAEMON, webhook, None) for webhook in gone]
+        await self._trail.change_all(entries, webhooks.remove_missing, seqs, self._now_ms(), is_certain=True)
+        removal = Removal(len(seqs), self.waiting_for(seqs))
+        for webhook in gone:
+            del self.missing[webhook.seq]
+            self._take_out(webhook.seq)
+            self._log.warning(
+                "webhook_removed", **told(webhook), detail="its file has not named it for delivery.removal_grace"
             )
-            for row in over:
-                gone = self.catalog.by_seq.get(row.seq)
-                if gone is not None:
-                    self.catalog.remove(row.seq)
-                    self._dispatcher.remove_webhook(row.seq)
-                    self._to_cancel.send_nowait(row.seq)
-                    self._log.warning(
-                        "webhook_removed", **told(gone), detail="its file has not named it for delivery.removal_grace"
-                    )
+        return removal
 
     def waiting_for_missing(self) -> tuple[int, int]:
         """How many webhooks no file names any more, and how many deliveries are held for them."""
-        missing = [each.seq for each in self.catalog.by_seq.values() if each.disabled_reason == MISSING]
-        return len(missing), self.waiting_for(missing)
+        return len(self.missing), self.waiting_for(list(self.missing))
 
     def waiting_for(self, seqs: Sequence[int]) -> int:
         """How many deliveries wait for these webhooks."""
@@ -292,6 +293,8 @@ def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: 
     entries = []
     for webhook in said:
         was, new = in_force.get(webhook.id), declared.get(webhook.id)
+        if was is not None and was.is_missing:
+            was = _as_far_as_kept(was, webhook)
         if was is not None and (new is not None or _is_hidden_other(was, webhook)):
             # what the daemon has made of it is not what the file says
             was = was if new is not None else structs.replace(was, status=webhook.status)
@@ -300,16 +303,22 @@ def _entries(conn: Any, news: webhooks.News, said: Sequence[Webhook], in_force: 
             # changed while no daemon ran: all that is known is what its row says
             entries.append(_entry(before.get(webhook.id), new))
     entries += [_entry(each, None) for each in before.values() if each.id not in declared]
-    return entries + [
-        Entry(
-            action="webhook.disabled",
-            by=Actor(each.source),
-            tenant=each.tenant,
-            object=each.id,
-            details={"reason": MISSING},
-        )
-        for each in audit.defined(conn, (), news.missing).values()
-    ]
+    missing, returned = (audit.defined(conn, (), keys).values() for keys in (news.missing, news.returned))
+    entries += [_told_of("webhook.disabled", each, reason=MISSING) for each in missing]
+    entries += [_told_of("webhook.updated", each, "status", was=MISSING) for each in returned]
+    return entries
+
+
+def _told_of(action: Action, each: audit.Defined, *fields: str, **details: str) -> Entry:
+    by = Actor(each.source)
+    return Entry(action=action, by=by, tenant=each.tenant, object=each.id, fields=fields, details=details)
+
+
+def _as_far_as_kept(was: Webhook, now: Webhook) -> Webhook:
+    """A missing webhook; what is not kept of one counts as it is said now: nobody knows whether it has changed."""
+    has_same_headers = [name for name, _ in was.headers] == [name for name, _ in now.headers]
+    headers = now.headers if has_same_headers else was.headers
+    return structs.replace(was, secrets=now.secrets, trust=now.trust, held=now.held, headers=headers)
 
 
 def _is_hidden_other(was: Webhook, now: Webhook) -> bool:
@@ -334,13 +343,14 @@ def _entry(before: audit.Defined | None, after: webhooks.Declared | None) -> Ent
     )
 
 
-def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) -> Catalog:
-    """A job of the store's: the files' webhooks as they stand, and those that no file names any more.
+def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) -> tuple[Catalog, dict[int, int]]:
+    """A job of the store's: the files' webhooks as they stand, and those that no file names any more, with since when.
 
     One that is as it was `before` is the same object.
     """
     known = webhooks.known(conn)
-    in_force = [_as_before(_missing(row), before) for row in webhooks.missing(conn)]
+    missing = webhooks.missing(conn)
+    in_force = [_as_before(_missing(row), before) for row in missing]
     for webhook in said:
         row = known[webhook.id]
         now = structs.replace(
@@ -352,7 +362,7 @@ def _catalog(conn: Any, said: Sequence[Webhook], before: Mapping[int, Webhook]) 
             updated_ms=row.updated_ms,
         )
         in_force.append(_as_before(now, before))
-    return Catalog(in_force)
+    return Catalog(in_force), {row.seq: row.missing_ms for row in missing}
 
 
 def _as_before(webhook: Webhook, before: Mapping[int, Webhook]) -> Webhook:

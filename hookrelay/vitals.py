@@ -38,13 +38,16 @@ class Vitals:
         dialer: Dialer,
         metrics: Metrics,
         config: Callable[[], Config],
+        removal_s: Callable[[], float | None],
     ) -> None:
+        """`removal_s`: the running time in which the first webhook that no file names is removed."""
         self._store = store
         self._registry = registry
         self._dispatcher = dispatcher
         self._dialer = dialer
         self._metrics = metrics
         self._config = config
+        self._removal_s = removal_s
 
     def health(self) -> dict[str, Any]:
         """What `/v1/status` says beside the numbers of the metrics."""
@@ -53,13 +56,18 @@ class Vitals:
         overdue = sorted(self._dispatcher.overdue(), key=lambda row: -row[2])
         disabled = [webhook for webhook in webhooks if webhook.status == "disabled"]
         missing, held_for_missing = self._registry.waiting_for_missing()
+        removal_s = self._removal_s()
         return {
             "started_at": format_time(int(self._metrics.started_at * 1000)),
             "trouble": None if trouble is None else f"{trouble.kind}: {trouble.detail}",
             "webhooks": _by_status(webhooks),
             "pending": self._dispatcher.pending(),
             "held": self._dispatcher.held(),
-            "missing_from_files": {"webhooks": missing, "held": held_for_missing},
+            "missing_from_files": {
+                "webhooks": missing,
+                "held": held_for_missing,
+                "removal_in_seconds": None if removal_s is None else round(removal_s, 3),
+            },
             "oldest_due_seconds": round(max((row[2] for row in overdue), default=0.0), 3),
             "open_connections": self._dialer.open_connections,
             "store": {"size_bytes": stats.size_bytes, "is_low": self._store.is_low},

@@ -13,10 +13,11 @@ from hookrelay.deliver import Outside
 from hookrelay.dispatch import Dispatcher
 from hookrelay.editor import Editor
 from hookrelay.feed import Feed
+from hookrelay.grace import Grace
 from hookrelay.ingest import Ingest, Limits
-from hookrelay.model import Webhook
+from hookrelay.model import ConfigError, Webhook
 from hookrelay.redeliver import Redeliverer
-from hookrelay.registry import Registry
+from hookrelay.registry import Registry, Removal
 from hookrelay.rules.egress import Policy
 from hookrelay.rules.webhook import Defaults
 from hookrelay.store import history, queue
@@ -58,6 +59,10 @@ class House:
             feed=self.feed,
         )
         self.registry.attach(self.ingest, self.dispatcher)
+        self.grace_s = 600.0
+        self.named: set[str] | ConfigError = set()
+        """What the files name, where they are looked at once more before a webhook is removed."""
+        self.grace = Grace(self.registry, self.store, log, grace_s=lambda: self.grace_s, named=self._look_at_files)
         self.policy = Policy(allow=(), deny=(), allow_http=False)
         self.editor = Editor(
             self.registry,
@@ -72,10 +77,20 @@ class House:
             self.store, self.registry, self.dispatcher, lambda: self.dispatcher.outside, wall
         )
 
-    async def say(self, *hooks: Webhook, removes: bool = False) -> None:
+    async def say(self, *hooks: Webhook, removes: bool = False) -> Removal:
         """What the files say from now on; `removes`: what they name no more is gone at once."""
+        self.named = {hook.id for hook in hooks}
         async with self.registry.filing:
-            self.registry.put_in_force(await self.registry.prepare(hooks, removes=removes))
+            return self.registry.put_in_force(await self.registry.prepare(hooks, removes=removes))
+
+    async def _look_at_files(self) -> set[str]:
+        if isinstance(self.named, ConfigError):
+            raise self.named
+        return self.named
+
+    def saved(self) -> bytes:
+        """What is on disk."""
+        return self.store._conn.serialize("main")
 
     async def submit(self, count: int = 1, line: bytes = b'{"type":"a.b","data":1}') -> None:
         done = trio.Event()
@@ -105,6 +120,13 @@ class House:
         return self.store._conn.execute("SELECT state, count(*) FROM delivery GROUP BY 1 ORDER BY 1").fetchall()
 
 
+def restarted(saved: bytes) -> Store:
+    """The store of the next daemon."""
+    store = new_store()
+    store._conn.deserialize("main", saved)
+    return store
+
+
 @asynccontextmanager
 async def house(receiver: Receiver, store: Store | None = None) -> AsyncIterator[House]:
     made = House(receiver, store)
@@ -112,6 +134,7 @@ async def house(receiver: Receiver, store: Store | None = None) -> AsyncIterator
         await keeping.start(made.store.run)
         async with trio.open_nursery() as root:
             root.start_soon(made.registry.run)
+            root.start_soon(made.grace.run)
             root.start_soon(made.editor.run)
             async with trio.open_nursery() as relay:
                 await relay.start(made.dispatcher.run, await made.store.read(queue.backlogs), {})

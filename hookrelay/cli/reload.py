@@ -46,6 +46,9 @@ def command(target: Target, removes: bool) -> None:
     else:
         count = done["webhooks"]
         click.echo(f"reloaded: {count} {'webhook' if count == 1 else 'webhooks'}")
+        removed = done.get("removed")
+        if removed and removed["webhooks"]:
+            click.echo(f"removed: {removed['webhooks']}, with {removed['cancelled']} deliveries that are cancelled")
         missing = done.get("missing_from_files")
         if missing and missing["webhooks"]:
             click.echo(

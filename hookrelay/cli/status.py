@@ -85,11 +85,13 @@ def _show_webhooks(status: dict[str, Any]) -> None:
         table(["id", "tenant", "pending", "overdue", "why", "url"], rows)
 
 
-def _missing(missing: dict[str, int] | None) -> dict[str, str]:
+def _missing(missing: dict[str, Any] | None) -> dict[str, str]:
     if missing is None or not missing["webhooks"]:  # an older daemon tells of none
         return {}
     held = f"{missing['held']:,} deliveries are held for them"
-    return {"missing": f"{missing['webhooks']:,} webhooks are in no file any more, {held}"}
+    left = missing.get("removal_in_seconds")
+    when = "" if left is None else f"; the first is removed in {_rounded(left)}"
+    return {"missing": f"{missing['webhooks']:,} webhooks are in no file any more, {held}{when}"}
 
 
 def _counts(counts: dict[str, int]) -> str:

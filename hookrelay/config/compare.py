@@ -96,7 +96,7 @@ def _webhooks(before: Sequence[Webhook], after: Sequence[Webhook]) -> Iterator[C
             yield Change(id, f"{webhook.url} ({webhook.source})", None)
     for id, webhook in new.items():
         was = old.get(id)
-        if was is None or was.disabled_reason == "missing_from_files":
+        if was is None or was.is_missing:
             yield Change(id, None, f"{webhook.url} ({webhook.source})")
             continue
         for field in (*_SHOWN, *_SECRET):

@@ -1,7 +1,7 @@
 """Webhooks as the store knows them: a key for their deliveries, and what of them outlives a file's edit."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import apsw
@@ -95,13 +95,13 @@ def declare(conn: apsw.Connection, news: News, now_ms: int) -> None:
     )
 
 
-def age_missing(conn: apsw.Connection, elapsed_ms: int) -> int:
-    """A daemon has run for so long more: how many webhooks are missing."""
+def note_missing(conn: apsw.Connection, used_ms: Mapping[int, int]) -> None:
+    """For how long a daemon has run, by their keys, since they went missing: those that still are."""
     conn.execute(
-        "UPDATE webhook SET missing_ms = missing_ms + ? WHERE missing_ms IS NOT NULL AND removed_ms IS NULL",
-        (elapsed_ms,),
+        "UPDATE webhook SET missing_ms = value FROM json_each(?)"
+        " WHERE seq = CAST(key AS INTEGER) AND missing_ms IS NOT NULL",
+        (msgspec.json.encode(used_ms).decode(),),
     )
-    return conn.changes()
 
 
 def remove_missing(conn: apsw.Connection, seqs: Iterable[int], now_ms: int) -> None:

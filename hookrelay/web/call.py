@@ -24,6 +24,7 @@ from hookrelay.ingest import Ingest
 from hookrelay.model import Refused, Webhook
 from hookrelay.net.asgi import ClientGone, Receive, Scope, Send
 from hookrelay.redeliver import Redeliverer
+from hookrelay.registry import Removal
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.pattern import RIGHT_TENANT, is_tenant
 from hookrelay.rules.wording import shown
@@ -73,8 +74,10 @@ class Parts(Struct, frozen=True):
     is_ready: Callable[[], bool]
     missing: Callable[[], tuple[int, int]]
     """How many webhooks no file names any more, and how many deliveries are held for them."""
-    reload: Callable[[Actor, bool], Awaitable[list[tuple[str, str]]]]
-    """Read the files again: the mistakes, as pairs of place and detail; none where it all applies now."""
+    reload: Callable[[Actor, bool], Awaitable[tuple[list[tuple[str, str]], Removal]]]
+    """Read the files again: the mistakes, as pairs of place and detail, none where it all applies now; and what is
+    gone.
+    """
     preview: Callable[[], Awaitable[tuple[list[tuple[str, str]], list[Change]]]]
     """The mistakes that a reload would tell, or else what it would change."""
     health: Callable[[], dict[str, Any]]

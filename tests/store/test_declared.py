@@ -12,11 +12,11 @@ from hookrelay.store.webhooks import (
     Declared,
     Known,
     News,
-    age_missing,
     declare,
     find_news,
     known,
     missing,
+    note_missing,
     remove_missing,
     text_of,
 )
@@ -92,15 +92,15 @@ def test_what_no_file_has_is_missing_and_comes_back_as_it_was(conn: apsw.Connect
     declare(conn, news, 9)
     assert find_news(conn, [B]) == NOTHING
     assert [(row.id, row.missing_ms) for row in missing(conn)] == [("wh_a", 0)]
-    assert age_missing(conn, 7) == 1
-    assert age_missing(conn, 8) == 1
+    note_missing(conn, {1: 15, 2: 15})
     assert [(row.id, row.missing_ms) for row in missing(conn)] == [("wh_a", 15)]
     back = find_news(conn, [A, B])
     assert back == NOTHING._replace(returned=[1])
     declare(conn, back, 11)
     assert missing(conn) == []
     assert known(conn)["wh_a"] == Known(1, "wh_a", "disabled", "gone", 5, 11)
-    assert age_missing(conn, 7) == 0
+    note_missing(conn, {1: 22})
+    assert missing(conn) == []
 
 
 def test_what_has_come_back_meanwhile_is_not_removed(conn: apsw.Connection):

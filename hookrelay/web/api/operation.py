@@ -5,6 +5,7 @@ import resource
 
 from hookrelay import __version__
 from hookrelay.model import FieldError, Refused
+from hookrelay.registry import Removal
 from hookrelay.units import format_duration
 from hookrelay.web.call import Call
 from hookrelay.web.http import Answer, json_answer
@@ -41,11 +42,11 @@ async def reload(call: Call) -> Answer:
     removes = query.word("remove", ("true", "false")) == "true"
     query.done()
     check_operator(call)
-    changes = None
+    changes, removal = None, Removal()
     if is_dry:
         mistakes, changes = await call.parts.preview()
     else:
-        mistakes = await call.parts.reload(call.actor, removes)
+        mistakes, removal = await call.parts.reload(call.actor, removes)
     if mistakes:
         raise Refused(
             "invalid_configuration",
@@ -58,7 +59,8 @@ async def reload(call: Call) -> Answer:
     missing, held = call.parts.missing()
     grace = format_duration(call.parts.config().delivery.removal_grace_s)
     told = {"webhooks": missing, "held": held, "removal_grace": grace}
-    return json_answer({"reloaded": True, "webhooks": webhooks - missing, "missing_from_files": told})
+    gone = {"webhooks": removal.webhooks, "cancelled": removal.deliveries}
+    return json_answer({"reloaded": True, "webhooks": webhooks - missing, "missing_from_files": told, "removed": gone})
 
 
 def plain(text: str, status: int = 200) -> Answer:

@@ -195,6 +195,12 @@ _WRITTEN: dict[str, Any] = {
                 },
                 "required": ["webhooks", "held", "removal_grace"],
             },
+            "removed": {
+                "type": "object",
+                "description": "What is gone at once with `remove`, and how many deliveries waited for it.",
+                "properties": {"webhooks": {"type": "integer"}, "cancelled": {"type": "integer"}},
+                "required": ["webhooks", "cancelled"],
+            },
             "changes": {
                 "type": "array",
                 "items": {
@@ -229,8 +235,15 @@ _WRITTEN: dict[str, Any] = {
             "missing_from_files": {
                 "type": "object",
                 "description": "Webhooks that no file names any more, and the deliveries that are held for them.",
-                "properties": {"webhooks": {"type": "integer"}, "held": {"type": "integer"}},
-                "required": ["webhooks", "held"],
+                "properties": {
+                    "webhooks": {"type": "integer"},
+                    "held": {"type": "integer"},
+                    "removal_in_seconds": {
+                        "type": ["number", "null"],
+                        "description": "The running time in which the first of them is removed.",
+                    },
+                },
+                "required": ["webhooks", "held", "removal_in_seconds"],
             },
             "in_flight": {"type": "integer"},
             "oldest_due_seconds": {"type": "number"},
