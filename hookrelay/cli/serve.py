@@ -10,6 +10,8 @@ import click
 from hookrelay.cli.shown import echo_error
 from hookrelay.model import ConfigError
 
+EX_DAMAGED = 65
+
 
 @click.command()
 @click.option(
@@ -39,8 +41,9 @@ def command(config: Path | None, accept_loss: bool) -> None:
         known = [(code, leaf) for leaf in _leaves(error) if (code := _exit_code(leaf)) is not None]
         if not known:
             raise
-        for _, leaf in known:
-            for line in str(leaf).splitlines():
+        known.sort(key=lambda each: each[0] != EX_DAMAGED)  # what else went wrong came of that
+        for text in dict.fromkeys(str(leaf) for _, leaf in known):
+            for line in text.splitlines():
                 echo_error(f"hookrelay: {line}")
         sys.exit(known[0][0])
 
@@ -52,7 +55,7 @@ def _exit_code(error: BaseException) -> int | None:
 
     if isinstance(error, CannotListen):
         return 73 if error.taken else 77 if error.not_permitted else 74
-    codes = {ConfigError: 78, StoreTooNew: 78, StoreTaken: 73, StoreDamaged: 65, StoreUnusable: 74}
+    codes = {ConfigError: 78, StoreTooNew: 78, StoreTaken: 73, StoreDamaged: EX_DAMAGED, StoreUnusable: 74}
     return codes.get(type(error))
 
 

@@ -20,7 +20,7 @@ from hookrelay.model import Ids, LocalTrouble, Refused
 from hookrelay.store import open as opening
 from hookrelay.store.files import StoreDamaged
 from hookrelay.store.house import House, cut_log, file_size
-from hookrelay.store.trouble import PASSING, damaged, refusal, told
+from hookrelay.store.trouble import DAMAGE, PASSING, damaged, refusal, told
 from hookrelay.store.worker import Worker
 
 Row = TypeVar("Row")
@@ -141,9 +141,15 @@ class Store:
         """Why nothing can be written just now; None when all is well. No attempt starts meanwhile."""
         self.is_low = False
         """Whether too little space is left to take more in."""
-        last = self._conn.execute("SELECT (SELECT max(seq) FROM event), (SELECT max(seq) FROM delivery)").get
-        self.last_event: int = last[0] or 0
-        self.last_delivery: int = last[1] or 0
+        self.last_event, self.last_delivery = self._last_numbers()
+
+    def _last_numbers(self) -> tuple[int, int]:
+        try:
+            last = self._conn.execute("SELECT (SELECT max(seq) FROM event), (SELECT max(seq) FROM delivery)").get
+        except DAMAGE as error:
+            self._close()
+            raise damaged(self._opened.path, error) from error
+        return last[0] or 0, last[1] or 0
 
     # --- for those who write and read ---------------------------------------------------------------------------
 
@@ -257,10 +263,9 @@ class Store:
                 if not keep:
                     raise refusal(trouble) from trouble
             except StoreDamaged as error:
-                self._damage = error
-                self._is_damaged.set()
+                refused = self._end_by(error)
                 if not keep:
-                    raise Refused("store_damaged", "the store is damaged: the daemon ends, and says more") from error
+                    raise refused from error
                 await trio.sleep_forever()
             await trio.sleep(RETRY_S)
 
@@ -292,7 +297,7 @@ class Store:
     def _read(self, reader: Worker, job: Callable[..., Answer], args: tuple[Any, ...]) -> Answer:
         try:
             return job(self._reader_conns[reader], *args)
-        except apsw.CorruptError as error:
+        except DAMAGE as error:
             raise damaged(self._opened.path, error) from error
         except PASSING as error:
             raise told(error) from error
@@ -323,6 +328,12 @@ class Store:
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
+
+    def _end_by(self, error: StoreDamaged) -> Refused:
+        """Whoever found the damage, `run` ends with it; what a caller is told meanwhile."""
+        self._damage = self._damage or error
+        self._is_damaged.set()
+        return Refused("store_damaged", "the store is damaged: the daemon ends, and says more")
 
     async def _end_where_damaged(self) -> None:
         await self._is_damaged.wait()
@@ -378,6 +389,8 @@ class Store:
         work, waiter = self._turns.popleft()
         try:
             answer: Any = (await self._in_thread(partial(work, self._conn)),)
+        except DAMAGE as error:
+            answer = self._end_by(damaged(self._opened.path, error))
         except Exception as error:
             answer = error  # the caller's own, who waits for it
         waiter.done(answer)
@@ -423,7 +436,7 @@ class Store:
         """All of `batch` in one transaction; where that fails, each request in one of its own. One answer each."""
         try:
             answers = self._transaction(batch)
-        except apsw.CorruptError as error:
+        except DAMAGE as error:
             raise damaged(self._opened.path, error) from error
         except Exception as error:
             if len(batch) == 1:
@@ -432,6 +445,8 @@ class Store:
             for request in batch:
                 try:
                     answers += self._transaction([request])
+                except DAMAGE as own:
+                    raise damaged(self._opened.path, own) from own
                 except Exception as own:
                     answers.append(told(own))
         return answers
@@ -448,7 +463,8 @@ class Store:
             conn.execute("COMMIT")
         except BaseException:
             if conn.in_transaction:
-                conn.execute("ROLLBACK")
+                with contextlib.suppress(*DAMAGE):
+                    conn.execute("ROLLBACK")
             raise
         self._commits += 1
         return [answers[index] for index in range(len(batch))]

@@ -15,7 +15,7 @@ import trio
 from hookrelay.store import open as opening
 from hookrelay.store.files import Mark
 from hookrelay.store.space import Space
-from hookrelay.store.trouble import PASSING
+from hookrelay.store.trouble import DAMAGE, PASSING, damaged
 from hookrelay.store.worker import Worker
 
 CHECKPOINT_S = 0.1
@@ -148,7 +148,10 @@ def file_size(path: str) -> int:
 def _checkpoint(path: str, conn: apsw.Connection | None) -> apsw.Connection | None:
     """The connection, opened where there was none; what ails the disk is told by the commits: there is a next time."""
     with contextlib.suppress(*PASSING):
-        if conn is None:
-            conn = opening.checkpointer(path)
-        conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        try:
+            if conn is None:
+                conn = opening.checkpointer(path)
+            conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except DAMAGE as error:
+            raise damaged(path, error) from error
     return conn

@@ -16,6 +16,8 @@ PASSING = (
     MemoryError,
 )
 """Errors that the host may recover from."""
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
+"""What SQLite says of a file that is not what it wrote."""
 
 
 def told(error: Exception) -> Exception:

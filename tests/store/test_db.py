@@ -543,3 +543,55 @@ async def test_a_turn_is_taken_between_two_batches_and_what_it_raises_is_its_cal
     store.close()
     with pytest.raises(Refused, match="stopping"):
         await store.turn(look)
+
+
+async def _ended_by(tmp_path, act) -> ExceptionGroup:
+    made = Store(opened(tmp_path / "h.db"))
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(made.run)
+            await act(made)
+            await trio.sleep_forever()
+
+    with trio.fail_after(60), pytest.raises(ExceptionGroup) as ended:
+        await run()
+    return ended
+
+
+def _spoiled(conn: apsw.Connection, *args: object) -> None:
+    raise apsw.NotADBError("file is not a database")
+
+
+async def test_damage_that_shows_in_a_turn_ends_the_store_and_its_caller_is_refused(tmp_path):
+    async def act(made: Store) -> None:
+        with pytest.raises(Refused, match="the store is damaged"):
+            await made.turn(_spoiled)
+
+    ended = await _ended_by(tmp_path, act)
+    assert ended.group_contains(StoreDamaged, match="file is not a database: restore it")
+
+
+async def test_damage_that_shows_when_each_request_of_a_batch_is_tried_alone_ends_the_store(tmp_path):
+    tries: list[int] = []
+
+    def fails_then_spoiled(conn: apsw.Connection, rows: list[int]) -> list[None]:
+        tries.append(len(rows))
+        raise KeyError("first") if len(tries) == 1 else apsw.CorruptError("database disk image is malformed")
+
+    async def act(made: Store) -> None:
+        made.enqueue(fails_then_spoiled, [1], lambda answer: None)
+        made.enqueue(events.insert, [entry(made)], lambda answer: None)
+
+    ended = await _ended_by(tmp_path, act)
+    assert ended.group_contains(StoreDamaged, match="malformed: restore it")
+
+
+async def test_damage_that_shows_at_a_checkpoint_ends_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "checkpointer", _spoiled)
+
+    async def act(made: Store) -> None:
+        await made.write(events.insert, [entry(made)])
+
+    ended = await _ended_by(tmp_path, act)
+    assert ended.group_contains(StoreDamaged, match="file is not a database: restore it")
