@@ -41,6 +41,7 @@ from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_duration
 from hookrelay.upkeep import Upkeep, watch_clock
 from hookrelay.vitals import Vitals
+from hookrelay.web.api import stream
 from hookrelay.web.app import build
 from hookrelay.web.call import Parts
 from hookrelay.web.dashboard.door import Dashboard
@@ -189,7 +190,11 @@ class Daemon:
             lambda: self._config.delivery.removal_grace_s,
         )
         dispatcher = self._dispatcher = Dispatcher(
-            outside, dialer, max_connections=outfit.connections(config, self._log), disabled=registry.show_disabled
+            outside,
+            dialer,
+            max_connections=outfit.connections(config, self._log),
+            disabled=registry.show_disabled,
+            limit_met=self._limit_met,
         )
         self._ingest = Ingest(
             store,
@@ -217,7 +222,7 @@ class Daemon:
             limit_met=self._limit_met,
         )
         self._keyring = Keyring(store, self._log, time.time)
-        self._sessions = Sessions(store, self._keyring, time.time)
+        self._sessions = Sessions(store, self._keyring, time.time, limit_met=self._limit_met)
         try:
             self._check_folder(self._loaded, bool(await store.read(webhooks.known)))
             await self._keyring.restore()
@@ -294,6 +299,7 @@ class Daemon:
             sessions=self._sessions,
             tally=self._tally,
             feed=self._feed,
+            streams=stream.shares(),
             metrics=self._metrics,
             config=lambda: self._config,
             is_ready=lambda: self._is_ready and self._store.trouble is None,

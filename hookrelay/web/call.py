@@ -41,6 +41,7 @@ from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
 from hookrelay.web.problems import Problem, problem_of
 from hookrelay.web.query import Query
 from hookrelay.web.sessions import Sessions
+from hookrelay.web.shares import Shares
 
 T = TypeVar("T")
 Roles = frozenset[Role]
@@ -68,6 +69,8 @@ class Parts(Struct, frozen=True):
     sessions: Sessions
     tally: Tally
     feed: Feed
+    streams: Shares
+    """Who has how many streams open."""
     metrics: Metrics
     config: Callable[[], Config]
     is_ready: Callable[[], bool]

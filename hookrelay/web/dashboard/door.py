@@ -139,7 +139,7 @@ class Dashboard:
         self._routes = routes
         self.pacer = Pacer()
         self.throttle = Throttle()
-        self.replays = Replays()
+        self.replays = Replays(parts.limit_met)
         self.pulse = Pulse()
 
     async def run(self, stopping: trio.Event) -> None:
