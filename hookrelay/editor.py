@@ -6,7 +6,7 @@ Which webhooks are in force is `registry`'s, what is a right field `rules.webhoo
 import secrets
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -133,9 +133,11 @@ class Editor:
         """Where deliveries may go just now."""
         return self._policy()
 
-    def mistakes(self, values: Mapping[str, object]) -> list[FieldError]:
+    def mistakes(self, values: Mapping[str, object], *, by: Actor) -> list[FieldError]:
         """What is wrong with the fields of a webhook, in decoded JSON."""
-        return read(values, policy=self._policy())[1]
+        errors = read(values, policy=self._policy(), for_tenant=_is_own(by))[1]
+        self._tell_refused(values, errors, by)
+        return errors
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class Editor:
         With the idempotency key of an earlier request: the webhook that this made, and its secret while it has no
         other. Refused names every wrong field.
         """
-        fields = self._read(values)
+        fields = self._read(values, by)
         with self._counted(fields.tenant, by):
             if key is None:
                 return await self._create(fields, None, by)
@@ -228,7 +230,7 @@ class Editor:
                 if patch or errors or status != "active" or webhook.status != "disabled" or is_missing:
                     raise _file_managed(webhook)
                 return await self._activate(webhook, held, by)
-            fields = self._patched(made, patch, errors)
+            fields = self._patched(made, patch, errors, by)
             if status == "active" and webhook.status != "active" and held == "discard":
                 await self._registry.discard(webhook.seq)
             return await self._write(webhook, structs.replace(made, fields=fields), status, "webhook.updated", by)
@@ -296,14 +298,22 @@ class Editor:
             )
         return now
 
-    def _read(self, values: Mapping[str, object]) -> WebhookFields:
-        fields, errors = read(values, policy=self._policy())
+    def _read(self, values: Mapping[str, object], by: Actor) -> WebhookFields:
+        fields, errors = read(values, policy=self._policy(), for_tenant=_is_own(by))
         errors += [_no_value(name) for name, value in (fields.headers.items() if fields else ()) if value == MASK]
         if fields is None or errors:
+            self._tell_refused(values, errors, by)
             raise _wrong(errors)
         return fields
 
-    def _patched(self, made: Made, patch: dict[str, Any], errors: list[FieldError]) -> WebhookFields:
+    def _tell_refused(self, values: Mapping[str, object], errors: Sequence[FieldError], by: Actor) -> None:
+        """Which rule refuses a tenant's URL, and what an operator may do: for the log alone (THREATS §3)."""
+        if _is_own(by) and any(error.field == "url" for error in errors):
+            for error in read(values, policy=self._policy())[1]:
+                if error.field == "url":
+                    self._log.info("webhook_url_refused", by=by.name, detail=error.detail)
+
+    def _patched(self, made: Made, patch: dict[str, Any], errors: list[FieldError], by: Actor) -> WebhookFields:
         before = msgspec.to_builtins(made.fields)
         for name, right in (("secret", "rotate-secret changes it"), ("tenant", "make another webhook for that tenant")):
             if name in patch and patch[name] != getattr(made.fields, name):
@@ -312,13 +322,15 @@ class Editor:
         if isinstance(patch.get("headers"), dict):
             patch["headers"] = _unmasked(made.fields.headers, patch["headers"], errors)
         after = merged(before, patch)
-        fields, wrong = read(after if isinstance(after, dict) else {}, policy=self._policy())
+        values = after if isinstance(after, dict) else {}
+        fields, wrong = read(values, policy=self._policy(), for_tenant=_is_own(by))
         if not patch.keys() & {"url"}:
             # what the egress rules of today say of the URL it has is told by its attempts
             wrong = [error for error in wrong if error.field != "url"]
             if fields is None and not wrong:
                 fields = msgspec.convert(after, WebhookFields)
         if fields is None or errors:
+            self._tell_refused(values, wrong, by)
             raise _wrong([*errors, *wrong])
         return fields
 

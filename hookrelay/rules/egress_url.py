@@ -26,18 +26,27 @@ _PORT = re.compile(r":[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _EXAMPLE = '"https://example.com:8443/hooks"'
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:")
+NOT_PUBLIC = "leads to an address that is not public"
+"""All that a tenant is told of where private names and addresses lead."""
 _PASTED = " \t\r\n\v\f\u00a0\u2028\u2029\u200b\ufeff"
 """What comes along before and behind a text that is copied from a page, a mail or a terminal."""
 
 
-def check_url(url: str, policy: Policy) -> str | None:
-    """What is wrong with a URL, and how an operator may allow it where that is possible; None where nothing is."""
-    wrong = check_text(url, policy)
+def check_url(url: str, policy: Policy, *, for_tenant: bool = False) -> str | None:
+    """What is wrong with a URL, and how an operator may allow it where that is possible; None where nothing is.
+
+    A tenant is told neither which rule it was nor what operators have set (THREATS §3).
+    """
+    wrong = check_text(url, policy, for_tenant=for_tenant)
     if wrong is not None:
         return wrong
     where = target(url)
     ruling = judge_host(where, policy)
-    return None if ruling.is_allowed else f"{shown(where.host)} is refused by {ruling.rule}; {ruling.remedy}"
+    if ruling.is_allowed:
+        return None
+    if for_tenant:
+        return f"{NOT_PUBLIC}: use a public one, such as {_EXAMPLE}"
+    return f"{shown(where.host)} is refused by {ruling.rule}; {ruling.remedy}"
 
 
 def judge_host(where: Target, policy: Policy) -> Ruling:
@@ -47,11 +56,12 @@ def judge_host(where: Target, policy: Policy) -> Ruling:
     return judge_name(where.host, where.port, policy)
 
 
-def check_text(url: str, policy: Policy) -> str | None:
+def check_text(url: str, policy: Policy, *, for_tenant: bool = False) -> str | None:
     """What is wrong with a URL whatever its host may be; None where nothing is.
 
     Ports are 443, 80 for http, and those from 1024 on but `BROWSERS_BLOCK`. A rule of `egress.allow` that covers the
     host and names the port opens any other; for a name that is a rule about the name, as its addresses are not known.
+    `for_tenant` as in `check_url`.
     """
     if len(url) > MAX_URL:
         return f"is {len(url)} characters long: at most {MAX_URL}"
@@ -73,11 +83,13 @@ def check_text(url: str, policy: Policy) -> str | None:
     if (wrong := _host_mistake(parts["host"].lower())) is not None:
         return wrong
     if match["scheme"] == "http" and not policy.allow_http:
+        if for_tenant:
+            return "is plain http: use https://"
         return (
             "is plain http, which egress.allow_http = false refuses: use https://, "
             "or an operator may set egress.allow_http = true"
         )
-    return _port_mistake(target(url), policy)
+    return _port_mistake(target(url), policy, for_tenant)
 
 
 def tidied(url: str) -> str:
@@ -156,7 +168,7 @@ def _v6_mistake(literal: str) -> str | None:
     return None
 
 
-def _port_mistake(where: Target, policy: Policy) -> str | None:
+def _port_mistake(where: Target, policy: Policy, for_tenant: bool) -> str | None:
     _, host, port, _ = where
     if port == DEFAULT_PORTS["https"] or port == DEFAULT_PORTS[where.scheme]:
         return None
@@ -174,6 +186,8 @@ def _port_mistake(where: Target, policy: Policy) -> str | None:
         entry = f"{host}/32:{port}"
         if policy.allowed.find(IPv4Address(host), port, port_named=True) is not None:
             return None
+    if for_tenant:
+        return f"has port {port}, to which nothing is delivered: use 443, 8443 or another one from 1024 on"
     if port == DEFAULT_PORTS["http"]:
         said = "80 is for http"
     elif port < 1024:

@@ -112,6 +112,11 @@ class Call:
             return Actor("uid:unknown", is_operator)
         return Actor(f"uid:{process.uid}", is_operator, pid=process.pid)
 
+    @property
+    def is_of_tenant(self) -> bool:
+        """Whether the caller belongs to one tenant: then nothing of the operators' network is told (`rules.told`)."""
+        return self.caller.tenant is not None
+
     def query(self, *known: str) -> Query:
         """The parameters; `tenant` is always known, and read by `tenant`. Refused where that is not the caller's."""
         self.tenant()

@@ -129,7 +129,7 @@ async def _news(call: Call, wish: Wish, numbers: list[int], last: int) -> tuple[
         for each in await store.read(history.recent, numbers):
             is_theirs = wish.tenant is None or each.tenant == wish.tenant
             if is_theirs and (not wish.types or matches(wish.types, each.event_type)):
-                text += _message("delivery", msgspec.json.encode(deliveries.show(each, store.ids)))
+                text += _message("delivery", msgspec.json.encode(deliveries.show(each, call)))
     return text, last, len(found) == PAGE or len(numbers) == PAGE
 
 

@@ -173,7 +173,7 @@ async def check(visit: Visit) -> Answer:
     ascii_url = url
     try:
         ascii_url = as_stored(url)
-        wrong = check_url(ascii_url, policy)
+        wrong = check_url(ascii_url, policy, for_tenant=visit.is_of_tenant)
     except ValueError as error:
         wrong = str(error)
     return visit.page("part_url.html", url=url, ascii_url=ascii_url, wrong=wrong)
@@ -193,7 +193,11 @@ def _request_key(visit: Visit, values: Mapping[str, Any]) -> events.Key | None:
 def refuse(visit: Visit, values: Mapping[str, Any], errors: list[FieldError]) -> None:
     """Refused with all mistakes at once where there are any: `errors`, and those in what could be read of the form."""
     if errors:
-        raise Refused("invalid_field", "the form has mistakes", errors=[*errors, *visit.parts.editor.mistakes(values)])
+        raise Refused(
+            "invalid_field",
+            "the form has mistakes",
+            errors=[*errors, *visit.parts.editor.mistakes(values, by=visit.actor)],
+        )
 
 
 # --- the form, for new ones and for changes ---------------------------------------------------------------------
