@@ -6,7 +6,7 @@ What is stored is whole. Administrators, `hookrelay explain` and the log tell th
 
 import re
 
-from hookrelay.rules.egress import Policy, is_literal, judge_address
+from hookrelay.rules.egress import Policy, is_literal, judge_address, target
 from hookrelay.rules.egress_url import NOT_PUBLIC
 
 _INSTEAD = {
@@ -30,12 +30,13 @@ def detail_for_tenants(code: str, detail: str) -> str:
     return _ADDRESSES.sub(_masked, detail)
 
 
-def address_for_tenants(place: str | None) -> str | None:
-    """Where an attempt went, as `203.0.113.7:443`; None where that is an address that is not public."""
+def address_for_tenants(place: str | None, url: str | None) -> str | None:
+    """Where an attempt to `url` went, as `203.0.113.7:443`; None where a name led to an address that is not public."""
     if place is None:
         return None
     host = place.rpartition(":")[0].strip("[]")
-    return place if judge_address(host, 443, _BUILT_IN).is_allowed else None
+    is_known = url is not None and target(url).host == host
+    return place if is_known or judge_address(host, 443, _BUILT_IN).is_allowed else None
 
 
 def _masked(found: re.Match[str]) -> str:

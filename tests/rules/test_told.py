@@ -59,19 +59,24 @@ def test_what_helps_the_receivers_developer_is_told_as_it_is(code, detail):
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "url", "is_told"),
     [
-        (None, None),
-        ("8.8.8.8:443", "8.8.8.8:443"),
-        ("[2a00:1450::1]:443", "[2a00:1450::1]:443"),
-        ("10.0.0.5:443", None),
-        ("[fd00::1]:443", None),
-        ("127.0.0.1:8080", None),
-        ("[::1]:8080", None),
+        (None, "https://db.example/", True),
+        ("8.8.8.8:443", "https://db.example/", True),
+        ("8.8.8.8:443", None, True),
+        ("[2a00:1450::1]:443", "https://db.example/", True),
+        ("10.0.0.5:443", "https://db.example/", False),
+        ("10.0.0.5:443", "https://10.0.0.6/", False),
+        ("10.0.0.5:443", "https://10.0.0.5/", True),  # whoever wrote the URL knows
+        ("10.0.0.5:443", None, False),
+        ("[fd00::1]:443", "https://[fd00::1]/", True),
+        ("[fd00::1]:443", "https://db.example/", False),
+        ("127.0.0.1:8080", "http://localhost:8080/", False),
+        ("[::1]:8080", "http://localhost:8080/", False),
     ],
 )
-def test_where_an_attempt_went_is_told_where_that_is_public(place, said):
-    assert address_for_tenants(place) == said
+def test_where_an_attempt_went_is_told_where_that_is_public_or_stands_in_the_url(place, url, is_told):
+    assert address_for_tenants(place, url) == (place if is_told else None)
 
 
 @given(st.sampled_from(get_args(AttemptError)), st.ip_addresses(), st.text(max_size=20), st.text(max_size=20))
@@ -81,5 +86,5 @@ def test_no_address_that_is_not_public_is_in_any_detail(code, ip, before, after)
     place = f"[{ip}]:443" if ip.version == 6 else f"{ip}:443"
     for text in (str(ip), f"{ip}.", f"{ip}:"):
         assert str(ip) not in detail_for_tenants(code, f"{before} {text} {after}").split()
-    assert address_for_tenants(place) is None
+    assert address_for_tenants(place, "https://db.example/") is None
     assert place not in detail_for_tenants(code, f"{before} {place} {after}")

@@ -190,6 +190,8 @@ def _attempt(
 ) -> models.Attempt:
     headers, ids, tracer = None, call.parts.store.ids, call.parts.tracer
     remote = attempt.remote_address
+    if call.is_of_tenant:
+        remote = told.address_for_tenants(remote, None if webhook is None else webhook.url)
     if webhook is not None:
         number, started_ms = attempt.number, attempt.started_ms
         trace = event.traceparent if tracer is None else tracer.header(event, webhook, number, started_ms)
@@ -204,7 +206,7 @@ def _attempt(
         # no head, no answer: its body is none rather than an empty one
         response_body=(attempt.response_body or b"").decode("utf-8", "replace") if attempt.response_head else None,
         request_headers=headers,
-        remote_address=told.address_for_tenants(remote) if call.is_of_tenant else remote,
+        remote_address=remote,
         error=_fault(attempt.error_code, attempt.error_detail, call),
     )
 
