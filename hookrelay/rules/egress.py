@@ -252,6 +252,7 @@ def _inner(ip: IPAddress) -> IPv4Address | None:
     number = int(ip)
     if (
         number >> 32 in (0xFFFF, 0xFFFF_0000, 0x0064_FF9B << 64)  # mapped, translated, NAT64
+        or (number >> 32 == 0 and number > 1)  # compatible, which `::` and `::1` are not (RFC 4291 §2.5.5.1)
         or number >> 80 == 0x0064_FF9B_0001
         or number >> 32 & 0xFFFF_FFFF in _ISATAP
     ):
