@@ -35,7 +35,7 @@ from hookrelay.store.db import Store
 from hookrelay.store.files import StoreUnusable
 from hookrelay.store.seal import CannotOpen, Seal
 from hookrelay.tally import Tally
-from hookrelay.telemetry import logs
+from hookrelay.telemetry import logs, process
 from hookrelay.telemetry.limits import LimitsMet
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_duration
@@ -473,8 +473,11 @@ def serve_files(path: Path | None, environ: MutableMapping[str, str], *, accept_
 
     Raises ConfigError, and what `store.open.open_file` and `net.listen` raise; each says what to do.
     """
+    is_hidden = process.hide_memory()  # before any secret is read
     manager = systemd.manager(environ, os.getpid())
     loaded = outfit.load_whole(path, environ)
     log = logs.configure(loaded.config.log.level, loaded.config.log.format)
+    if not is_hidden:
+        log.warning("memory_readable", detail="other processes of this user may read the daemon's memory, and dump it")
     daemon = Daemon(loaded, partial(outfit.load_whole, path, environ), log, manager)
     trio.run(partial(daemon.run, accept_loss=accept_loss))
