@@ -26,7 +26,7 @@ def hide_memory() -> bool:
     Its folder in /proc is root's from then on. It holds until another program is executed.
     """
     try:
-        return ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
     except (OSError, AttributeError):  # no Linux
         return False
 

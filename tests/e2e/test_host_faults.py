@@ -5,7 +5,6 @@ import resource
 import signal
 import threading
 import time
-from pathlib import Path
 
 from rig import GOOD, OK, hook, wait_for
 

@@ -250,7 +250,9 @@ def test_what_is_too_dangerous_to_open_in_passing_is_opened_by_a_rule_about_it_a
     assert is_allowed(address, Policy((*policy.allow, rule(address))), name="meta.example")
 
 
-@pytest.mark.parametrize("address", ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2a00::5efe:a00:1", "::10.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2a00::5efe:a00:1", "::10.0.0.1"]
+)
 def test_deny_reaches_the_ipv4_address_inside_an_ipv6_one(address):
     opened = Policy((rule(address),))
     assert is_allowed(address, opened)
