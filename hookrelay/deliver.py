@@ -228,7 +228,7 @@ class Deliverer:
             event_id=event.id,
             attempt=delivery.attempt_count + 1,
             error=outcome.error,
-            detail=for_logs(outcome.detail),
+            detail=for_logs(outcome.reason or outcome.detail),
             response_code=outcome.response_code,
             next_attempt_at=None if verdict.due_ms is None else format_time(verdict.due_ms),
         )
@@ -243,7 +243,7 @@ class Deliverer:
                     "tenant": webhook.tenant,
                     "attempt_count": delivery.attempt_count + 1,
                     "response_code": outcome.response_code,
-                    "error": {"code": outcome.error, "detail": outcome.detail},
+                    "error": {"code": outcome.error, "detail": outcome.reason or outcome.detail},
                     "created_at": format_time(event.created_ms),
                     "failed_at": format_time(now_ms),
                 },

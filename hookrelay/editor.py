@@ -98,8 +98,9 @@ class Editor:
         `store.seal.CannotOpen` where the secrets of one cannot be read.
         """
         stale = []
+        has_plain = await self._store.read(webhooks.may_hold_plain)
         for row in await self._store.read(webhooks.all_made):
-            made = _opened(row, self._seal)
+            made = _opened(row, self._seal, may_be_plain=has_plain)
             status: Any = row.status
             self._registry.restore(made, status, row.disabled_reason, row.updated_ms)
             if not self._seal.is_current(row.sealed):
@@ -133,9 +134,9 @@ class Editor:
         """Where deliveries may go just now."""
         return self._policy()
 
-    def mistakes(self, values: Mapping[str, object], *, by: Actor) -> list[FieldError]:
+    def mistakes(self, values: Mapping[str, object], by: Actor) -> list[FieldError]:
         """What is wrong with the fields of a webhook, in decoded JSON."""
-        errors = read(values, policy=self._policy(), for_tenant=_is_own(by))[1]
+        errors = read(values, policy=self._policy(), is_operator=not _is_own(by))[1]
         self._tell_refused(values, errors, by)
         return errors
 
@@ -299,7 +300,7 @@ class Editor:
         return now
 
     def _read(self, values: Mapping[str, object], by: Actor) -> WebhookFields:
-        fields, errors = read(values, policy=self._policy(), for_tenant=_is_own(by))
+        fields, errors = read(values, policy=self._policy(), is_operator=not _is_own(by))
         errors += [_no_value(name) for name, value in (fields.headers.items() if fields else ()) if value == MASK]
         if fields is None or errors:
             self._tell_refused(values, errors, by)
@@ -322,15 +323,15 @@ class Editor:
         if isinstance(patch.get("headers"), dict):
             patch["headers"] = _unmasked(made.fields.headers, patch["headers"], errors)
         after = merged(before, patch)
-        values = after if isinstance(after, dict) else {}
-        fields, wrong = read(values, policy=self._policy(), for_tenant=_is_own(by))
+        said = after if isinstance(after, dict) else {}
+        fields, wrong = read(said, policy=self._policy(), is_operator=not _is_own(by))
         if not patch.keys() & {"url"}:
             # what the egress rules of today say of the URL it has is told by its attempts
             wrong = [error for error in wrong if error.field != "url"]
             if fields is None and not wrong:
                 fields = msgspec.convert(after, WebhookFields)
         if fields is None or errors:
-            self._tell_refused(values, wrong, by)
+            self._tell_refused(said, wrong, by)
             raise _wrong([*errors, *wrong])
         return fields
 
@@ -418,8 +419,8 @@ def _is_own(by: Actor) -> bool:
     return not by.is_operator and by is not DAEMON
 
 
-def _opened(row: webhooks.Made, seal: Seal) -> Made:
-    hidden = msgspec.json.decode(seal.open(row.sealed, row.id))
+def _opened(row: webhooks.Made, seal: Seal, *, may_be_plain: bool) -> Made:
+    hidden = msgspec.json.decode(seal.open(row.sealed, row.id, may_be_plain=may_be_plain))
     fields = msgspec.json.decode(row.fields, type=WebhookFields)
     live = tuple(LiveSecret(b64decode(key), until_ms) for key, until_ms in hidden["secrets"])
     return Made(

@@ -7,7 +7,6 @@ from math import ceil
 import msgspec
 import trio
 
-from hookrelay.clock import NeverAhead
 from hookrelay.feed import Feed
 from hookrelay.model import OPERATORS, Delivery, Event, Refused, Submission, Webhook
 from hookrelay.rules.match import Catalog
@@ -84,7 +83,6 @@ class Ingest:
         self._limit_met = limit_met
         self._unstored = 0
         self._drained = trio.Event()
-        self._never_ahead = NeverAhead(wall)
         self._now_ms = 0
         self._now_text = ""
 
@@ -205,7 +203,8 @@ class Ingest:
                 submission.idempotency_key,
                 event_type,
                 submission.data,
-                int((self._never_ahead() - self.limits.window_s) * 1000),
+                self._store.running_ms(),
+                round(self.limits.window_s * 1000),
             )
         return events.Entry(event, key, webhooks, first, _chains(wanting, submission))
 

@@ -101,6 +101,8 @@ class Outcome(Struct, frozen=True, gc=False):
     """`203.0.113.7:443`, or None where no connection was made."""
     phases: str | None = None
     """How long each step took (`rules.phases`); None where the connection was there already."""
+    reason: str = ""
+    """Of a failure, what operators are told in place of `detail`, in the log and in the history (`rules.told`)."""
 
 
 class Verdict(Struct, frozen=True, gc=False):

@@ -72,9 +72,10 @@ def equip(dialer: Dialer, before: Config | None, config: Config) -> None:
 def may_connect(policy: Policy, origin: Origin, addresses: Sequence[Address]) -> Vetted:
     """Whether the egress rules of this moment let a connection go there: the URL's origin, then every address."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    wrong = check_url(f"{origin.scheme}://{host}:{origin.port}/", policy)
+    url = f"{origin.scheme}://{host}:{origin.port}/"
+    wrong = check_url(url, policy)
     if wrong is not None:
-        return Vetted(f"the URL {wrong}", frozenset())
+        return Vetted(f"the URL {check_url(url, policy, is_operator=False)}", reason=f"the URL {wrong}")
     return vet(origin.host, origin.port, [address.ip for address in addresses], policy)
 
 

@@ -137,8 +137,9 @@ class Upkeep:
         await self._bound_records(round(RECORDS_SHARE * limits.max_size) // RECORD_BYTES)
         if is_hour:
             await self._walk(prune.records, now_ms - round(limits.audit_s * 1000))
-            await self._walk(prune.keys, now_ms - round(limits.key_window_s * 1000))
-            await self._store.change(prune.webhooks, before_ms, now_ms - round(REQUESTS_KEPT_S * 1000), keep=True)
+            running_ms = self._store.running_ms()
+            await self._walk(prune.keys, running_ms - round(limits.key_window_s * 1000))
+            await self._store.change(prune.webhooks, before_ms, running_ms - round(REQUESTS_KEPT_S * 1000), keep=True)
         if removed:
             self._log.info("pruned", deliveries=removed)
         await self._give_back()

@@ -323,7 +323,7 @@ async def _run(
 async def declare(store: Store, hooks: Iterable[Webhook]) -> None:
     """Let the store know webhooks 1, 2, …: the history shows no delivery of one that it does not know."""
     declared = [webhooks.Declared(hook.id, hook.tenant, hook.source, hook.status, "{}") for hook in hooks]
-    await store.change(webhooks.declare, webhooks.News(declared, []), 0)
+    await store.change(webhooks.declare, webhooks.News(declared, [], [], []), 0)
     known = await store.read(webhooks.known)
     assert [known[hook.id].seq for hook in hooks] == [hook.seq for hook in hooks]
 

@@ -131,7 +131,7 @@ async def test_a_request_that_was_answered_before_makes_no_second_record(autojum
     from hookrelay.store import events
 
     async with house(Receiver()) as made:
-        key = events.idempotency_key(made.store.salt, "default", "k", "", b"{}", 0)
+        key = events.idempotency_key(made.store.salt, "default", "k", "", b"{}", 0, 1000)
         for _ in range(3):
             await made.editor.create({"url": "https://r1.example/", "events": ["*"]}, key, by=ANN)
         assert len(records(made.store)) == 1

@@ -31,7 +31,7 @@ async def refusal(work: Any) -> Refused:
 
 
 def key(made: House, text: str = "k", body: bytes = b"{}") -> events.Key:
-    return events.idempotency_key(made.store.salt, "default", text, "", body, 0)
+    return events.idempotency_key(made.store.salt, "default", text, "", body, 0, 1000)
 
 
 async def test_a_new_webhook_gets_events_from_the_moment_it_is_answered(autojump_clock):

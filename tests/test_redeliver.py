@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from builders import START_MS
 from doubles import HANG, Receiver
 from house import House, house
+from msgspec import structs
 
 from hookrelay.connections import Visits
+from hookrelay.dispatch import VISITS_PER_TENANT
 from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
 from hookrelay.store import history, redeliver
@@ -550,3 +553,25 @@ async def test_what_is_replayed_of_an_ordered_webhook_keeps_its_order(autojump_c
         await trio.sleep(100)
         said = [request.body[-2:-1] for request in receiver.requests]
         assert said == [b"0", b"1", b"2", b"3", b"4", b"0", b"0", b"1", b"2", b"3", b"4", b"9"]
+
+
+async def test_a_tenant_s_slow_receivers_keep_no_other_tenant_from_a_test(autojump_clock):
+    async with house(Receiver()) as made, trio.open_nursery() as held:
+        slow = await made.make()
+
+        async def stay() -> None:
+            async with made.dispatcher.visit(slow, 5):
+                await trio.sleep(60)
+
+        for _ in range(VISITS_PER_TENANT):
+            held.start_soon(stay)
+        await trio.testing.wait_all_tasks_blocked()
+        start_s = trio.current_time()
+        async with made.dispatcher.visit(structs.replace(slow, seq=99, tenant="other"), 5):
+            assert trio.current_time() == start_s
+        with pytest.raises(Refused, match="try again"):
+            async with made.dispatcher.visit(slow, 5):
+                raise AssertionError
+        assert trio.current_time() - start_s == 5
+        await trio.sleep(60)
+        assert made.dispatcher._visits_of == {}

@@ -14,11 +14,12 @@ from hookrelay.net.failure import AttemptFailure, of_os_error
 from hookrelay.net.http1 import Connection
 from hookrelay.net.resolve import Address, Resolver
 from hookrelay.net.trust import Trusts
-from hookrelay.rules.egress import Vetted
+from hookrelay.rules.egress import NOT_PUBLIC, Vetted
 
 CONNECT_S = 10.0
 """For each address at most; a name with several gets to try the next."""
 CONNECT_LEAST_S = 1.0
+ELSEWHERE = f"the name {NOT_PUBLIC}"
 
 Phase = Literal["idle", "look_up", "connect", "tls", "send", "answer", "body"]
 
@@ -85,7 +86,7 @@ class Dialer:
     def _refuse_or_pass(self, origin: Origin, addresses: Sequence[Address]) -> frozenset[str]:
         vetted = self.vet(origin, addresses)
         if vetted.refusal is not None:
-            raise AttemptFailure("egress_blocked", vetted.refusal)
+            raise AttemptFailure("egress_blocked", vetted.refusal, vetted.reason)
         return vetted.opened
 
     def hang_up(self, connection: Connection) -> None:
@@ -148,13 +149,17 @@ def _check_ends(sock: socket.socket, vetted: Address, opened: frozenset[str]) ->
             raise AttemptFailure("reset", "the receiver reset the connection as soon as it was made") from error
         raise of_os_error(error, "connecting") from error
     if peer != (vetted.ip, vetted.port):
-        raise AttemptFailure("egress_blocked", f"the connection led to another address than {vetted}, the one vetted")
+        raise AttemptFailure(
+            "egress_blocked", ELSEWHERE, f"the connection led to another address than {vetted}, the one vetted"
+        )
     if peer == own:
         # a port that nobody listens at, met by a connection from that very port
-        raise AttemptFailure("egress_blocked", f"{vetted}: the connection led back to itself")
+        raise AttemptFailure("egress_blocked", ELSEWHERE, f"{vetted}: the connection led back to itself")
     if peer[0] == own[0] and vetted.ip not in opened:
         raise AttemptFailure(
-            "egress_blocked", f"{vetted} is an address of this host itself: only `egress.allow` can open it"
+            "egress_blocked",
+            ELSEWHERE,
+            f"{vetted} is an address of this host itself: only `egress.allow` can open it",
         )
 
 

@@ -13,10 +13,12 @@ _RESET = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 class AttemptFailure(Exception):
     """The attempt ends here; never leaves `net/`."""
 
-    def __init__(self, code: AttemptError, detail: str) -> None:
+    def __init__(self, code: AttemptError, detail: str, reason: str = "") -> None:
         super().__init__(detail)
         self.code: AttemptError = code
         self.detail = detail
+        self.reason = reason
+        """What operators are told in place of that, and tenants are not."""
 
 
 def of_os_error(error: OSError, doing: str) -> AttemptFailure:

@@ -77,7 +77,7 @@ class Poster:
                 scope.deadline = min(scope.deadline, trio.current_time() + BODY_S)
                 await connection.receive_body()
         except AttemptFailure as failure:
-            outcome = self._failed(failure.code, failure.detail)
+            outcome = self._failed(failure.code, failure.detail, failure.reason)
             self.hang_up()
             return outcome
         self._phase = "idle"
@@ -136,8 +136,10 @@ class Poster:
             written(self._marks, self._head_at),
         )
 
-    def _failed(self, code: AttemptError, detail: str) -> Outcome:
+    def _failed(self, code: AttemptError, detail: str, reason: str = "") -> Outcome:
         remote = self._connection.remote if self._connection is not None else None
         now = time.perf_counter()
         phases = written(self._marks, now)
-        return Outcome(self._started_ms, now - self._started, code, detail, remote_address=remote, phases=phases)
+        return Outcome(
+            self._started_ms, now - self._started, code, detail, remote_address=remote, phases=phases, reason=reason
+        )

@@ -71,7 +71,7 @@ class ProxyPoster:
             self._code, self._head = response.status_code, shown_head(response, is_direct=way.is_tunnel)
             self._head_at, self._remote = time.perf_counter(), way.remote
         except AttemptFailure as failure:
-            outcome = self._failed(failure.code, failure.detail)
+            outcome = self._failed(failure.code, failure.detail, failure.reason)
             self.hang_up()
             return outcome
         self._phase = "body"
@@ -169,11 +169,13 @@ class ProxyPoster:
             written(self._steps(), self._head_at),
         )
 
-    def _failed(self, code: AttemptError, detail: str) -> Outcome:
+    def _failed(self, code: AttemptError, detail: str, reason: str = "") -> Outcome:
         remote = self._way.remote if self._way is not None else None
         now = time.perf_counter()
         phases = written(self._steps(), now)
-        return Outcome(self._started_ms, now - self._started, code, detail, remote_address=remote, phases=phases)
+        return Outcome(
+            self._started_ms, now - self._started, code, detail, remote_address=remote, phases=phases, reason=reason
+        )
 
     def _steps(self) -> list[tuple[str, float]]:
         """None where the way was there already."""

@@ -252,9 +252,9 @@ def _inner(ip: IPAddress) -> IPv4Address | None:
     number = int(ip)
     if (
         number >> 32 in (0xFFFF, 0xFFFF_0000, 0x0064_FF9B << 64)  # mapped, translated, NAT64
-        or (number >> 32 == 0 and number > 1)  # compatible, which `::` and `::1` are not (RFC 4291 §2.5.5.1)
         or number >> 80 == 0x0064_FF9B_0001
         or number >> 32 & 0xFFFF_FFFF in _ISATAP
+        or 1 < number < 1 << 32  # compatible; `::` and `::1` are none
     ):
         return IPv4Address(number & 0xFFFF_FFFF)
     return IPv4Address(number >> 80 & 0xFFFF_FFFF) if number >> 112 == 0x2002 else None
@@ -342,13 +342,19 @@ def judge_name(host: str, port: int, policy: Policy) -> Ruling:
     return Ruling(False, f"built-in: {said}", f'an operator may add "{host}:{port}" to egress.allow')
 
 
+NOT_PUBLIC = "leads to an address that is not public"
+"""All that a tenant is told of where a name leads (THREATS §3)."""
+
+
 class Vetted(NamedTuple):
     """What is thought of all the addresses that a name has."""
 
     refusal: str | None
-    """Why none of them may be dialled: host, address, rule and remedy. None where all may."""
+    """Why none of them may be dialled, as tenants are told it. None where all may."""
     opened: frozenset[str] = frozenset()
     """Those that a rule of `egress.allow` opens."""
+    reason: str = ""
+    """Why not, for operators: host, address, rule and remedy."""
 
 
 def vet(host: str, port: int, addresses: Sequence[str], policy: Policy) -> Vetted:
@@ -359,7 +365,7 @@ def vet(host: str, port: int, addresses: Sequence[str], policy: Policy) -> Vette
         ruling = judge_address(address, port, policy, name)
         if not ruling.is_allowed:
             where = host if name is None else f"{host} leads to {address}, which"
-            return Vetted(f"{where} is refused by {ruling.rule}; {ruling.remedy}")
+            return Vetted(f"{host} {NOT_PUBLIC}", reason=f"{where} is refused by {ruling.rule}; {ruling.remedy}")
         if ruling.is_opened:
             opened.append(address)
     return Vetted(None, frozenset(opened))

@@ -9,7 +9,17 @@ from ipaddress import IPv4Address, IPv6Address
 
 import idna
 
-from hookrelay.rules.egress import DEFAULT_PORTS, Policy, Ruling, Target, is_literal, judge_address, judge_name, target
+from hookrelay.rules.egress import (
+    DEFAULT_PORTS,
+    NOT_PUBLIC,
+    Policy,
+    Ruling,
+    Target,
+    is_literal,
+    judge_address,
+    judge_name,
+    target,
+)
 from hookrelay.rules.wording import shown
 
 MAX_URL = 2048
@@ -26,26 +36,24 @@ _PORT = re.compile(r":[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _EXAMPLE = '"https://example.com:8443/hooks"'
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:")
-NOT_PUBLIC = "leads to an address that is not public"
-"""All that a tenant is told of where private names and addresses lead."""
 _PASTED = " \t\r\n\v\f\u00a0\u2028\u2029\u200b\ufeff"
 """What comes along before and behind a text that is copied from a page, a mail or a terminal."""
 
 
-def check_url(url: str, policy: Policy, *, for_tenant: bool = False) -> str | None:
+def check_url(url: str, policy: Policy, *, is_operator: bool = True) -> str | None:
     """What is wrong with a URL, and how an operator may allow it where that is possible; None where nothing is.
 
-    A tenant is told neither which rule it was nor what operators have set (THREATS §3).
+    Whoever is none is told neither what a name leads to nor what operators have set (THREATS §3).
     """
-    wrong = check_text(url, policy, for_tenant=for_tenant)
+    wrong = check_text(url, policy, is_operator=is_operator)
     if wrong is not None:
         return wrong
     where = target(url)
     ruling = judge_host(where, policy)
     if ruling.is_allowed:
         return None
-    if for_tenant:
-        return f"{NOT_PUBLIC}: use a public one, such as {_EXAMPLE}"
+    if not is_operator:
+        return f"{shown(where.host)} {NOT_PUBLIC}"
     return f"{shown(where.host)} is refused by {ruling.rule}; {ruling.remedy}"
 
 
@@ -56,12 +64,11 @@ def judge_host(where: Target, policy: Policy) -> Ruling:
     return judge_name(where.host, where.port, policy)
 
 
-def check_text(url: str, policy: Policy, *, for_tenant: bool = False) -> str | None:
+def check_text(url: str, policy: Policy, *, is_operator: bool = True) -> str | None:
     """What is wrong with a URL whatever its host may be; None where nothing is.
 
     Ports are 443, 80 for http, and those from 1024 on but `BROWSERS_BLOCK`. A rule of `egress.allow` that covers the
     host and names the port opens any other; for a name that is a rule about the name, as its addresses are not known.
-    `for_tenant` as in `check_url`.
     """
     if len(url) > MAX_URL:
         return f"is {len(url)} characters long: at most {MAX_URL}"
@@ -83,13 +90,14 @@ def check_text(url: str, policy: Policy, *, for_tenant: bool = False) -> str | N
     if (wrong := _host_mistake(parts["host"].lower())) is not None:
         return wrong
     if match["scheme"] == "http" and not policy.allow_http:
-        if for_tenant:
+        if not is_operator:
             return "is plain http: use https://"
         return (
             "is plain http, which egress.allow_http = false refuses: use https://, "
             "or an operator may set egress.allow_http = true"
         )
-    return _port_mistake(target(url), policy, for_tenant)
+    wrong = _port_mistake(target(url), policy)
+    return wrong if wrong is None or is_operator else f"has port {target(url).port}: use 443 or 8443"
 
 
 def tidied(url: str) -> str:
@@ -168,7 +176,7 @@ def _v6_mistake(literal: str) -> str | None:
     return None
 
 
-def _port_mistake(where: Target, policy: Policy, for_tenant: bool) -> str | None:
+def _port_mistake(where: Target, policy: Policy) -> str | None:
     _, host, port, _ = where
     if port == DEFAULT_PORTS["https"] or port == DEFAULT_PORTS[where.scheme]:
         return None
@@ -186,8 +194,6 @@ def _port_mistake(where: Target, policy: Policy, for_tenant: bool) -> str | None
         entry = f"{host}/32:{port}"
         if policy.allowed.find(IPv4Address(host), port, port_named=True) is not None:
             return None
-    if for_tenant:
-        return f"has port {port}, to which nothing is delivered: use 443, 8443 or another one from 1024 on"
     if port == DEFAULT_PORTS["http"]:
         said = "80 is for http"
     elif port < 1024:

@@ -6,8 +6,7 @@ What is stored is whole. Administrators, `hookrelay explain` and the log tell th
 
 import re
 
-from hookrelay.rules.egress import Policy, is_literal, judge_address, target
-from hookrelay.rules.egress_url import NOT_PUBLIC
+from hookrelay.rules.egress import NOT_PUBLIC, Policy, is_literal, judge_address, target
 
 _INSTEAD = {
     "egress_blocked": f"the URL {NOT_PUBLIC}",

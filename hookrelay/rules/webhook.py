@@ -73,12 +73,12 @@ class Defaults(Struct, frozen=True):
 
 
 def read(
-    values: Mapping[str, object], *, policy: Policy, also: Collection[str] = (), for_tenant: bool = False
+    values: Mapping[str, object], *, policy: Policy, also: Collection[str] = (), is_operator: bool = True
 ) -> tuple[WebhookFields | None, list[FieldError]]:
     """Webhook fields from decoded JSON or TOML: the fields where nothing is wrong, else None and every mistake.
 
     The URL comes back as it is to be kept (`as_stored`). `also` names keys that the caller reads itself;
-    they are passed over, and suggested for misspelt ones. `for_tenant`: mistakes tell nothing of operators' settings.
+    they are passed over, and suggested for misspelt ones.
     """
     strange = islice((key for key in values if key not in _FIELDS and key not in also), MISTAKES_MOST)
     errors = [FieldError(key[:64], unknown(key[:64], [*_FIELDS, *also])) for key in strange]
@@ -102,14 +102,17 @@ def read(
             del good["url"]
     # a stand-in for what is missing or unusable lets the rest be checked as well
     fields = WebhookFields(**{"url": "https://example.com/", "events": ["*"], **good})
-    errors += check(fields, policy=policy, for_tenant=for_tenant)
+    errors += check(fields, policy=policy, is_operator=is_operator)
     return (None if errors else fields), errors
 
 
-def check(fields: WebhookFields, *, policy: Policy, for_tenant: bool = False) -> list[FieldError]:
-    """Every mistake in fields that have the right types, each with what would be right."""
+def check(fields: WebhookFields, *, policy: Policy, is_operator: bool = True) -> list[FieldError]:
+    """Every mistake in fields that have the right types, each with what would be right.
+
+    Whoever is no operator is not told where names lead, nor what operators have set.
+    """
     errors: list[FieldError] = []
-    if (wrong := check_url(fields.url, policy, for_tenant=for_tenant)) is not None:
+    if (wrong := check_url(fields.url, policy, is_operator=is_operator)) is not None:
         errors.append(FieldError("url", wrong))
     errors += _event_errors(fields.events)
     if len(fields.description) > 1024:

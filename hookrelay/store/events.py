@@ -1,6 +1,6 @@
 """Accepting events: the event, its deliveries and its idempotency key, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import apsw
 from msgspec import Struct
 
 from hookrelay.model import Event, Refused
+from hookrelay.rules.same import is_same
 from hookrelay.store.chains import BLOCKED_MS, is_busy
 from hookrelay.store.rows import ManyRows
 from hookrelay.store.sound import payload_hash
@@ -20,8 +21,10 @@ class Key(NamedTuple):
     proof: bytes
     fingerprint: bytes
     text: str
+    used_ms: int
+    """Now, by the store's running time."""
     valid_since_ms: int
-    """An earlier use before this moment no longer counts."""
+    """An earlier use before this moment, by the same, no longer counts."""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -47,12 +50,17 @@ class Receipt(Struct, frozen=True, gc=False):
     """Those of its deliveries that wait for another one to end."""
 
 
-def idempotency_key(salt: bytes, tenant: str, key: str, event_type: str, data: bytes, valid_since_ms: int) -> Key:
-    """The key as it is stored. `salt` is the store's own, so that nobody can make two keys meet."""
+def idempotency_key(
+    salt: bytes, tenant: str, key: str, event_type: str, data: bytes, now_ms: int, window_ms: int
+) -> Key:
+    """The key as it is stored. `salt` is the store's own, so that nobody can make two keys meet.
+
+    `now_ms` is the store's running time (`db.Store.running_ms`): a clock that is set makes no key be forgotten.
+    """
     digest = blake2b(f"{tenant}\0{key}".encode(), digest_size=24, key=salt).digest()
     content = blake2b(f"{event_type}\0".encode(), digest_size=16)
     content.update(data)
-    return Key(int.from_bytes(digest[:8], "big") >> 1, digest[8:], content.digest(), key, valid_since_ms)
+    return Key(int.from_bytes(digest[:8], "big") >> 1, digest[8:], content.digest(), key, now_ms, now_ms - window_ms)
 
 
 _EVENTS = ManyRows(
@@ -69,11 +77,13 @@ _CHAINED = ManyRows(
     6,
 )
 _KEYS = ManyRows(
-    "INSERT OR REPLACE INTO idempotency (hash, proof, fingerprint, event, created_ms, deliveries) VALUES {values}",
-    6,
+    "INSERT OR REPLACE INTO idempotency (hash, proof, fingerprint, event, created_ms, deliveries, used_ms)"
+    " VALUES {values}",
+    7,
 )
 _USED = ManyRows(
-    "SELECT hash, proof, fingerprint, event, created_ms, deliveries FROM idempotency WHERE hash IN (VALUES {values})",
+    "SELECT hash, proof, fingerprint, event, created_ms, deliveries, used_ms FROM idempotency"
+    " WHERE hash IN (VALUES {values})",
     1,
 )
 
@@ -90,16 +100,19 @@ def insert(conn: apsw.Connection, entries: Sequence[Entry]) -> list[Receipt | Re
     chained: list[Any] = []
     busy: set[tuple[int, str]] = set()
     keys: list[Any] = []
+    fresh: dict[int, Event] = {}
     answers: list[Receipt | Refused] = []
     for entry in entries:
         event, key, webhooks = entry.event, entry.key, entry.webhooks
         if key is not None:
-            slot, earlier = _find(conn, used, key)
+            slot, earlier = _find(conn, used, key, event, fresh)
             if earlier is not None:
                 answers.append(earlier)
                 continue
-            used[slot] = (key.proof, key.fingerprint, event.seq, event.created_ms, len(webhooks))
-            keys += (slot, key.proof, key.fingerprint, event.seq, event.created_ms, len(webhooks))
+            use = (key.proof, key.fingerprint, event.seq, event.created_ms, len(webhooks), key.used_ms)
+            used[slot] = use
+            fresh[event.seq] = event
+            keys += (slot, *use)
         events += (
             event.seq,
             event.created_ms,
@@ -151,7 +164,7 @@ def _chain(
     return tuple(blocked)
 
 
-_Uses = dict[int, tuple[bytes, bytes, int, int, int]]
+_Uses = dict[int, tuple[bytes, bytes, int, int, int, int]]
 
 
 def _used_keys(conn: apsw.Connection, entries: Sequence[Entry]) -> _Uses:
@@ -159,19 +172,24 @@ def _used_keys(conn: apsw.Connection, entries: Sequence[Entry]) -> _Uses:
     return {row[0]: row[1:] for row in _USED.fetch(conn, hashes)} if hashes else {}
 
 
-def _find(conn: apsw.Connection, used: _Uses, key: Key) -> tuple[int, Receipt | Refused | None]:
-    """The slot that `key` has or may take, and what its earlier use inside the window answers."""
+def _find(
+    conn: apsw.Connection, used: _Uses, key: Key, event: Event, fresh: Mapping[int, Event]
+) -> tuple[int, Receipt | Refused | None]:
+    """The slot that `key` has or may take, and what its earlier use inside the window answers.
+
+    `fresh` are events that came with a key in the same transaction.
+    """
     slot = key.hash
     while (row := used.get(slot)) is not None and row[0] != key.proof:
         # two keys met in one 63-bit hash: the later one lives in the next free slot
         slot = slot + 1 & (1 << 63) - 1
         for found in conn.execute(
-            "SELECT proof, fingerprint, event, created_ms, deliveries FROM idempotency WHERE hash = ?", (slot,)
+            "SELECT proof, fingerprint, event, created_ms, deliveries, used_ms FROM idempotency WHERE hash = ?", (slot,)
         ):
             used.setdefault(slot, found)
-    if row is None or row[3] < key.valid_since_ms:
+    if row is None or row[5] < key.valid_since_ms:
         return slot, None
-    if row[1] != key.fingerprint:
+    if row[1] != key.fingerprint and not _is_alike(conn, row[2], event, fresh):
         return slot, Refused(
             "idempotency_conflict",
             "this idempotency key was used before with another type or data: "
@@ -179,3 +197,15 @@ def _find(conn: apsw.Connection, used: _Uses, key: Key) -> tuple[int, Receipt | 
             "idempotency_key",
         )
     return slot, Receipt(row[2], row[3], row[4], duplicate=True)
+
+
+def _is_alike(conn: apsw.Connection, seq: int, event: Event, fresh: Mapping[int, Event]) -> bool:
+    """Whether the earlier event has the same type, and the same value as data, written otherwise.
+
+    Not where its payload is gone: then nothing but equal bytes is known again.
+    """
+    earlier = fresh.get(seq)
+    if earlier is not None:
+        return earlier.type == event.type and is_same(earlier.data, event.data)
+    row = conn.execute("SELECT type, data FROM event WHERE seq = ? AND purged_ms IS NULL", (seq,)).get
+    return row is not None and row[0] == event.type and is_same(row[1], event.data)

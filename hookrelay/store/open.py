@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -32,6 +32,8 @@ class Identity(NamedTuple):
     tag: int
     salt: bytes
     commits: int
+    running_ms: int
+    """For how long daemons have run on it."""
 
 
 class Opened(NamedTuple):
@@ -217,7 +219,10 @@ def _prepare(conn: apsw.Connection, path: Path, *, now_ms: int) -> Identity:
 
 
 def _identity(conn: apsw.Connection) -> Identity:
-    return Identity(*conn.execute("SELECT id, tag, salt, commits FROM store").get)
+    cursor = conn.execute("SELECT * FROM store")
+    row: dict[str, Any] = dict(zip([column[0] for column in cursor.getdescription()], next(cursor), strict=True))
+    # one that stands at an earlier schema has not counted its running time yet
+    return Identity(row["id"], row["tag"], row["salt"], row["commits"], row.get("running_ms", 0))
 
 
 def _check_complete(path: Path, identity: Identity, mark: Mark | None, *, accept_loss: bool) -> None:

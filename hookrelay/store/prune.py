@@ -75,7 +75,8 @@ def _remove_bare(conn: apsw.Connection, first: int, last: int, before_ms: int) -
 
 
 def keys(conn: apsw.Connection, above: int, before_ms: int, limit: int) -> Step:
-    """Remove those of the next `limit` idempotency keys that came before `before_ms` and whose event is gone.
+    """Remove those of the next `limit` idempotency keys that came before `before_ms` (of the store's running time) and
+    whose event is gone.
 
     They are kept by their hash, so their order is none: all of them are looked at.
     """
@@ -85,7 +86,7 @@ def keys(conn: apsw.Connection, above: int, before_ms: int, limit: int) -> Step:
     if last is None:
         return Step(0, None)
     conn.execute(
-        "DELETE FROM idempotency WHERE hash > ? AND hash <= ? AND created_ms < ?"
+        "DELETE FROM idempotency WHERE hash > ? AND hash <= ? AND used_ms < ?"
         " AND NOT EXISTS (SELECT 1 FROM event WHERE event.seq = idempotency.event)",
         (above, last, before_ms),
     )
@@ -139,8 +140,11 @@ def oldest_records(conn: apsw.Connection, tenant: str, limit: int) -> int:
 
 
 def webhooks(conn: apsw.Connection, before_ms: int, requests_before_ms: int) -> int:
-    """Remove webhooks that were deleted before and have no delivery left; how many it was."""
-    conn.execute("DELETE FROM webhook_request WHERE created_ms < ?", (requests_before_ms,))
+    """Remove webhooks that were deleted before and have no delivery left; how many it was.
+
+    `requests_before_ms` is of the store's running time.
+    """
+    conn.execute("DELETE FROM webhook_request WHERE used_ms < ?", (requests_before_ms,))
     conn.execute(
         "DELETE FROM webhook WHERE removed_ms < ? AND NOT EXISTS"
         " (SELECT 1 FROM delivery INDEXED BY delivery_of_webhook WHERE delivery.webhook = webhook.seq)",

@@ -244,7 +244,7 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
         seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
         told_by_delivery = number == 1 and outcome.error is None and not result.is_called_off
         duration_us = int(outcome.duration_s * 1_000_000)
-        detail = outcome.detail or None
+        detail = outcome.reason or outcome.detail or None
         updates += (
             seq,
             verdict.state,
@@ -296,7 +296,7 @@ def _attempt(result: Result) -> tuple[Any, ...]:
         int(outcome.duration_s * 1_000_000),
         outcome.response_code,
         outcome.error,
-        outcome.detail or None,
+        outcome.reason or outcome.detail or None,
         outcome.remote_address,
         outcome.response_head,
         outcome.response_body,
@@ -326,7 +326,7 @@ def _note_attempt(conn: apsw.Connection, result: Result) -> None:
             int(outcome.duration_s * 1_000_000),
             outcome.response_code,
             outcome.error,
-            outcome.detail or None,
+            outcome.reason or outcome.detail or None,
             outcome.remote_address,
             result.delivery,
         ),

@@ -38,9 +38,17 @@ class Seal:
         nonce = os.urandom(_NONCE)
         return SEALED + self._ids[0] + nonce + self._ciphers[0].encrypt(nonce, text, owner.encode())
 
-    def open(self, blob: bytes, owner: str) -> bytes:
-        """What was sealed for `owner`. CannotOpen says why not."""
+    def open(self, blob: bytes, owner: str, *, may_be_plain: bool = True) -> bytes:
+        """What was sealed for `owner`. CannotOpen says why not.
+
+        Not `may_be_plain`: where there is a key, what is in plain was written by somebody who has none.
+        """
         if blob[:1] == PLAIN:
+            if self._ciphers and not may_be_plain:
+                raise CannotOpen(
+                    f"the secrets of {owner} are kept in plain, and this store's were all sealed: somebody without the"
+                    " key has written them. Restore a backup; without store.key_file the store opens as it is"
+                )
             return blob[1:]
         if not self._ciphers:
             raise CannotOpen(f"the secrets of {owner} are sealed: set store.key_file to the file with their key")

@@ -217,7 +217,7 @@ def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, k
     if key is not None:
         used = conn.execute(
             "SELECT r.fingerprint, w.id FROM webhook_request AS r JOIN webhook AS w ON w.seq = r.webhook"
-            " WHERE r.hash = ? AND r.proof = ? AND r.created_ms >= ?",
+            " WHERE r.hash = ? AND r.proof = ? AND r.used_ms >= ?",
             (key.hash, key.proof, key.valid_since_ms),
         ).get
         if used is not None:
@@ -229,11 +229,11 @@ def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, k
     )
     seq = conn.last_insert_rowid()
     if key is not None:
-        conn.execute("DELETE FROM webhook_request WHERE created_ms < ?", (key.valid_since_ms,))
+        conn.execute("DELETE FROM webhook_request WHERE used_ms < ?", (key.valid_since_ms,))
         conn.execute(
-            "INSERT OR REPLACE INTO webhook_request (hash, proof, fingerprint, webhook, created_ms)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (key.hash, key.proof, key.fingerprint, seq, now_ms),
+            "INSERT OR REPLACE INTO webhook_request (hash, proof, fingerprint, webhook, created_ms, used_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (key.hash, key.proof, key.fingerprint, seq, now_ms, key.used_ms),
         )
     return seq
 

@@ -340,6 +340,21 @@ def test_an_event_of_many_deliveries_shows_the_first_250_and_counts_all(tmp_path
         taken.close()
 
 
+def test_a_key_that_comes_back_with_the_same_value_written_otherwise_is_a_duplicate(house, api):
+    event = b'{"type":"sent.now","tenant":"shop","idempotency_key":"alike-%b","data":%b}'
+    who = b"unix" if api is house.admin else b"tcp"
+    first = api.post("/v1/events", event % (who, b'{"booking": 7, "guest": "Ad\\u00e4"}')).json
+    for data in (b'{"guest":"Ad\xc3\xa4","booking":7}', b'{"booking":7,"guest":"Ad\\u00E4"}'):
+        again = api.post("/v1/events", event % (who, data))
+        assert (again.status, again.json) == (202, {**first, "duplicate": True})
+    for data in (b'{"booking": 7.0, "guest": "Ad\\u00e4"}', b'{"booking": 7}'):
+        assert is_problem(api.post("/v1/events", event % (who, data)), 409, "idempotency_conflict")
+    # what was first is what is delivered, byte for byte
+    wait_for(lambda: house.taken.ids("/all")[first["id"]] == 1)
+    (request,) = [request for request in house.taken.at("/all") if request.id == first["id"]]
+    assert request.body.endswith(b'"data":{"booking": 7, "guest": "Ad\\u00e4"}}')
+
+
 # --- the stream -------------------------------------------------------------------------------------------------
 
 

@@ -78,3 +78,18 @@ def test_a_jump_of_the_clock_delays_nothing_expires_nothing_and_bursts_over_no_l
     wait_for(lambda: running.metric('hookrelay_local_faults_total{kind="clock_jump"}') == 1, told=running.log)
     assert [each["status"] for each in running.deliveries("flaky")] == ["succeeded"] * 2  # upkeep has been round
     assert running.end() == 0
+
+
+def test_keys_of_a_clock_that_was_behind_are_known_when_it_is_right_in_the_same_daemon_and_after_a_restart(
+    daemon, receiver, tmp_path
+):
+    clock = HostClock(tmp_path)
+    clock.set(-50 * YEAR_S)
+    running = daemon(hook("one", receiver().port), **clock.environment).start()
+    lines = [line(number, idempotency_key=f"k{number}") for number in range(10)]
+    ids = [said["id"] for said in running.submit(*lines)]
+    clock.set(0)
+    for _ in range(2):
+        assert [(said["id"], said.get("duplicate")) for said in running.submit(*lines)] == [(id, True) for id in ids]
+        assert running.end() == 0
+        running.start()

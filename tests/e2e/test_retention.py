@@ -33,5 +33,5 @@ def _make_older(path, by_ms):
     with conn:
         for table, column in (("event", "created_ms"), ("delivery", "created_ms"), ("delivery", "completed_ms")):
             conn.execute(f"UPDATE {table} SET {column} = {column} - {by_ms}")  # noqa: S608 -- our own names
-        conn.execute(f"UPDATE idempotency SET created_ms = created_ms - {by_ms}")  # noqa: S608
+        conn.execute(f"UPDATE idempotency SET created_ms = created_ms - {by_ms}, used_ms = used_ms - {by_ms}")  # noqa: S608
     conn.close()

@@ -251,7 +251,7 @@ async def test_an_address_of_this_host_is_refused_unless_the_operator_opened_it(
                 dialer.hang_up(await dialled(dialer, to(listener.port, host=ip)))
             else:
                 failure = await failure_of(dialer, to(listener.port, host=ip))
-                assert (failure.code, "`egress.allow`" in failure.detail) == (error, True)
+                assert (failure.code, "`egress.allow`" in failure.reason) == (error, True)
 
 
 async def test_a_connection_that_meets_itself_is_refused_even_where_its_address_is_opened(monkeypatch):
@@ -267,7 +267,7 @@ async def test_a_connection_that_meets_itself_is_refused_even_where_its_address_
 
     monkeypatch.setattr(socket, "socket", FromThatPort)
     failure = await failure_of(Dialer(vet=allow), to(port, host="127.0.0.1"))
-    assert (failure.code, "itself" in failure.detail) == ("egress_blocked", True)
+    assert (failure.code, "itself" in failure.reason) == ("egress_blocked", True)
 
 
 async def test_a_connection_that_led_elsewhere_is_refused(monkeypatch):
@@ -279,7 +279,7 @@ async def test_a_connection_that_led_elsewhere_is_refused(monkeypatch):
 
         monkeypatch.setattr(socket, "socket", Diverted)
         failure = await failure_of(Dialer(vet=allow), to(elsewhere.port, host="127.0.0.2"))
-    assert (failure.code, "another address" in failure.detail) == ("egress_blocked", True)
+    assert (failure.code, "another address" in failure.reason) == ("egress_blocked", True)
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------

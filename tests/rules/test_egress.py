@@ -426,7 +426,8 @@ def test_a_name_rule_opens_that_name_s_addresses_and_no_other_s():
 def test_one_refused_address_refuses_all_and_is_named():
     vetted = vet("evil.example", 443, ["8.8.8.8", "10.1.2.3", "2a00::1"], NOTHING_SAID)
     assert vetted.opened == frozenset()
-    assert vetted.refusal == (
+    assert vetted.refusal == "evil.example leads to an address that is not public"
+    assert vetted.reason == (
         "evil.example leads to 10.1.2.3, which is refused by built-in: 10.0.0.0/8 (private, RFC 1918); "
         'an operator may add "10.1.2.3/32:443" to egress.allow'
     )
@@ -443,14 +444,14 @@ def test_addresses_are_let_through_together_or_not_at_all(addresses):
 
 def test_addresses_that_a_name_rule_opens_are_told():
     vetted = vet("billing.internal", 443, ["10.1.2.3", "fd00::1"], Policy(("*.internal",)))
-    assert vetted == (None, frozenset({"10.1.2.3", "fd00::1"}))
+    assert vetted == (None, frozenset({"10.1.2.3", "fd00::1"}), "")
 
 
 def test_an_address_that_stands_in_the_url_is_vetted_as_itself():
-    assert vet("8.8.8.8", 443, ["8.8.8.8"], NOTHING_SAID) == (None, frozenset())
-    refusal = vet("10.1.2.3", 443, ["10.1.2.3"], NOTHING_SAID).refusal
-    assert refusal is not None
-    assert refusal.startswith("10.1.2.3 is refused by built-in: 10.0.0.0/8")
+    assert vet("8.8.8.8", 443, ["8.8.8.8"], NOTHING_SAID) == (None, frozenset(), "")
+    refusal = vet("10.1.2.3", 443, ["10.1.2.3"], NOTHING_SAID)
+    assert refusal.refusal == "10.1.2.3 leads to an address that is not public"
+    assert refusal.reason.startswith("10.1.2.3 is refused by built-in: 10.0.0.0/8")
 
 
 def test_a_host_is_an_address_or_a_name():
@@ -483,3 +484,9 @@ def test_an_address_is_what_python_takes_for_one(text):
 )
 def test_a_url_is_taken_apart(url, expected):
     assert target(url) == expected
+
+
+def test_an_ipv4_address_within_an_ipv6_one_is_seen_through_in_its_compatible_form_too():
+    opened = Policy((rule("::/96"),), deny=(rule("10.9.0.0/16"),))
+    assert not is_allowed("::10.9.1.2", opened)
+    assert is_allowed("::1", Policy((rule("::1/128"),)))

@@ -18,10 +18,19 @@ from hookrelay.store.files import StoreDamaged, StoreTaken, StoreTooNew, StoreUn
 NOW = 1_800_000_000_000
 
 
-def entry(store: Store, key: str | None = None, data: bytes = b"1", now: int = NOW, since: int = 0) -> events.Entry:
+def entry(
+    store: Store,
+    key: str | None = None,
+    data: bytes = b"1",
+    now: int = NOW,
+    at_ms: int = 0,
+    window_ms: int = 1 << 40,
+) -> events.Entry:
     seq, first = store.take_numbers(1)
     event = Event(seq, now, store.ids.make("evt", now, seq), "a.b", "default", "2027-01-15T08:00:00Z", data)
-    hashed = None if key is None else events.idempotency_key(store.salt, "default", key, "a.b", data, since)
+    hashed = None
+    if key is not None:
+        hashed = events.idempotency_key(store.salt, "default", key, "a.b", data, at_ms, window_ms)
     return events.Entry(event, hashed, (1,), first)
 
 
@@ -86,11 +95,51 @@ async def test_a_key_used_before_gives_the_first_answer_or_a_conflict(store):
     first, same_batch = await store.write(events.insert, [entry(store, "k"), entry(store, "k")])
     (later,) = await store.write(events.insert, [entry(store, "k")])
     (other,) = await store.write(events.insert, [entry(store, "k", data=b"2")])
-    (expired,) = await store.write(events.insert, [entry(store, "k", data=b"3", now=NOW + 9, since=NOW + 1)])
+    (expired,) = await store.write(events.insert, [entry(store, "k", data=b"3", now=NOW + 9, window_ms=-1)])
     assert [(each.seq, each.duplicate) for each in (same_batch, later)] == [(first.seq, True)] * 2
     assert isinstance(other, Refused)
     assert other.code == "idempotency_conflict"
     assert (expired.seq != first.seq, expired.duplicate) == (True, False)
+
+
+async def test_the_same_value_written_otherwise_is_a_duplicate_and_another_value_a_conflict(store: Store):
+    (first,) = await store.write(events.insert, [entry(store, "k", data=b'{"a": 1, "b": [2]}')])
+    alike, other = await store.write(
+        events.insert, [entry(store, "k", data=b'{"b":[2],"a":1}'), entry(store, "k", data=b'{"b":[2],"a":1.0}')]
+    )
+    assert (alike.seq, alike.duplicate) == (first.seq, True)
+    assert other.code == "idempotency_conflict"
+    # also among those of one commit
+    one, same = await store.write(events.insert, [entry(store, "l", data=b"[1]"), entry(store, "l", data=b"[ 1 ]")])
+    assert (same.seq, same.duplicate) == (one.seq, True)
+
+
+async def test_once_a_payload_is_gone_only_its_equal_bytes_are_known(store: Store):
+    (first,) = await store.write(events.insert, [entry(store, "k", data=b"[1]")])
+    await store.change(lambda conn: conn.execute("UPDATE event SET data = x'6e756c6c', purged_ms = 1").get)
+    same, alike = await store.write(events.insert, [entry(store, "k", data=b"[1]"), entry(store, "k", data=b"[ 1]")])
+    assert (same.seq, same.duplicate) == (first.seq, True)
+    assert alike.code == "idempotency_conflict"
+
+
+def test_keys_count_by_running_time_over_restarts_and_no_clock_shakes_it(tmp_path):
+    async def run(now_ms: int) -> tuple[events.Receipt, int]:
+        made = Store(opened(tmp_path / "h.db", now_ms=now_ms), inline=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(made.run)
+            (found,) = await made.write(
+                events.insert, [entry(made, "k", now=now_ms, at_ms=made.running_ms(), window_ms=3_600_000)]
+            )
+            await trio.sleep(1000)
+            running_ms = made.running_ms()
+            made.close()
+        return found, running_ms
+
+    # a machine without a clock of its own begins in 1970 and is set right, or the other way round
+    for number, now_ms in enumerate((86_400_000, NOW, 1000, 3 * NOW, NOW)):
+        found, running_ms = trio.run(run, now_ms, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert found.duplicate == (number in (1, 2, 3))  # after an hour of running it is forgotten
+        assert running_ms == pytest.approx((number + 1) * 1_000_000, abs=2000)
 
 
 async def test_two_keys_that_share_a_hash_are_told_apart(store):

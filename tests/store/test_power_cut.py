@@ -10,7 +10,7 @@ import pytest
 from test_db import NOW, entry, opened
 
 from hookrelay.model import Outcome, Verdict
-from hookrelay.store import events, queue
+from hookrelay.store import events, history, queue, webhooks
 from hookrelay.store.db import Store, _Request
 
 DEFAULT = apsw.vfs_names()[0]
@@ -108,7 +108,7 @@ def work(store: Store, batches: int, acknowledged: list[int], luck: random.Rando
     """Batches of events and of outcomes, as a daemon's; `acknowledged` grows when a client would be told."""
     waiting: list[int] = []
     for number in range(batches):
-        made = [entry(store, f"k{number}-{n}", data=b"x" * luck.randrange(1, 3000)) for n in range(3)]
+        made = [entry(store, f"k{store.last_event}-{n}", data=b"x" * luck.randrange(1, 3000)) for n in range(3)]
         done = [queue.Result(seq, 1, Outcome(NOW, 0.1), Verdict("succeeded", 0)) for seq in waiting]
         answers = store._commit([request(store, events.insert, made), request(store, queue.record, done)])
         assert not [each for each in answers if isinstance(each, BaseException)]
@@ -164,6 +164,63 @@ def test_what_was_acknowledged_outlives_a_power_cut_and_nothing_is_there_in_part
     assert conn.execute("SELECT count(*) FROM idempotency").get == len(found)
     done = conn.execute("SELECT count(*) FROM delivery WHERE state = 'succeeded'").get
     assert done == max(0, len(found) - 3)
+    store._close()
+
+
+def _first_second(place: Path, sync: int, share: float, marker: str) -> tuple[list[int], Path] | None:
+    """A new store's life until the power goes at that sync, its creation included; None where it had fewer."""
+    disk, luck, acknowledged = Disk(), random.Random(sync), []  # noqa: S311 -- the same luck every time
+    live, left = place / "live", place / "left"
+    live.mkdir()
+
+    def cut() -> None:
+        if disk.syncs == sync:
+            disk.leave(left, share, luck)
+            if marker == "is there" and (live / "h.db.id").exists():
+                (left / "h.db.id").write_bytes((live / "h.db.id").read_bytes())
+            raise PowerCut
+
+    disk.on_sync = cut
+    vfs = attach(disk)
+    store = None
+    try:
+        store = Store(opened(live / "h.db"))
+        hook = webhooks.Declared("wh_a", "default", "file:a.toml", "active", '{"url":"https://a.example/"}')
+        store._conn.execute("BEGIN IMMEDIATE")
+        webhooks.declare(store._conn, webhooks.News([hook], [], [], []), NOW)
+        store._conn.execute("COMMIT")
+        work(store, 12, acknowledged, luck)
+    except PowerCut:
+        return acknowledged, left
+    finally:
+        vfs.unregister()
+        if store is not None:
+            store._close()
+    return None
+
+
+@pytest.mark.parametrize("marker", ["is there", "was not written yet"])
+@pytest.mark.parametrize("sync", range(1, 18))
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_cut_in_a_new_store_s_first_second_loses_nothing_acknowledged_and_every_call_finds_it(
+    tmp_path, sync: int, share: float, marker: str
+):
+    cut = _first_second(tmp_path, sync, share, marker)
+    if cut is None:
+        pytest.fail("it made fewer syncs than that: cut earlier")
+    acknowledged, left = cut
+    store = Store(opened(left / "h.db"))
+    conn = store._conn
+    assert conn.pragma("integrity_check") == "ok"
+    for seq in acknowledged:
+        row, _, count, deliveries = history.event(conn, seq, 10)
+        assert (row.seq, count, len(deliveries)) == (seq, 1, 1)
+        assert history.delivery(conn, deliveries[0].seq) is not None
+    assert {each.seq for each in history.events(conn, None, None, (None, None), None, 100).rows} >= set(acknowledged)
+    # and it goes on
+    more: list[int] = []
+    work(store, 3, more, random.Random(1))  # noqa: S311 -- the same luck every time
+    assert not set(more) & set(acknowledged)
     store._close()
 
 

@@ -130,7 +130,7 @@ def test_the_law(rows, before_ms, limit):
 def test_keys_go_after_their_window_and_never_before_their_event(shop):
     shop.event(0, ("pending", 1))
     for hash, event, created_ms in ((5, 1, 0), (9, 77, 0), (12, 78, 9000), (1 << 62, 79, 10)):
-        shop.conn.execute("INSERT INTO idempotency VALUES (?, x'00', x'00', ?, ?, 1)", (hash, event, created_ms))
+        shop.conn.execute("INSERT INTO idempotency VALUES (?, x'00', x'00', ?, 0, 1, ?)", (hash, event, created_ms))
     at: int | None = -1
     while at is not None:
         at = prune.keys(shop.conn, at, 5000, 2).at

@@ -59,6 +59,15 @@ def test_what_was_plain_opens_and_is_to_be_sealed():
     assert not Seal([NEW]).is_current(blob)
 
 
+def test_where_there_is_a_key_what_is_plain_opens_in_a_migration_only():
+    plain = Seal().close(b"text", "wh_1")
+    sealed = Seal([NEW])
+    assert sealed.open(plain, "wh_1", may_be_plain=True) == b"text"
+    with pytest.raises(CannotOpen, match="wh_1 are kept in plain"):
+        sealed.open(plain, "wh_1", may_be_plain=False)
+    assert Seal().open(plain, "wh_1", may_be_plain=False) == b"text"
+
+
 def test_without_the_right_key_the_error_says_what_to_do_and_names_the_owner():
     blob = Seal([NEW]).close(b"x", "wh_1")
     with pytest.raises(CannotOpen, match=r"wh_1 are sealed: set store\.key_file"):

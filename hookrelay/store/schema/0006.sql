@@ -7,6 +7,12 @@ ALTER TABLE webhook ADD COLUMN own INTEGER NOT NULL DEFAULT 0 CHECK (own IN (0, 
 -- Of a webhook that its file no longer names: for how long a daemon has run since, in milliseconds; NULL where it is named.
 ALTER TABLE webhook ADD COLUMN missing_ms INTEGER;
 
+-- For how long a daemon has run on this store, in milliseconds: the clock by which idempotency keys count, which nobody
+-- can set. `used_ms` is a key's first use by it; those from before begin now.
+ALTER TABLE store ADD COLUMN running_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE idempotency ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE webhook_request ADD COLUMN used_ms INTEGER NOT NULL DEFAULT 0;
+
 -- Who changed what (hookrelay/audit.py). `tenant` is whose the object is, `*` for what concerns all of them; `actor` the id
 -- of a key or a link, `file:NAME.toml`, `uid:NUMBER`, `signal:NAME` or `daemon`, `session` where it was done in the
 -- dashboard. `by_operator` marks actors of whom a tenant is told no more than that. `more` is JSON: fields, URLs, figures.

@@ -11,6 +11,7 @@ from hookrelay.model import FieldError, Refused
 from hookrelay.model import Webhook as InForce
 from hookrelay.redeliver import Replay
 from hookrelay.rules.pattern import is_event_type, is_tenant, sample_type
+from hookrelay.rules.same import spelled
 from hookrelay.rules.webhook import decode_secret
 from hookrelay.rules.webhook_texts import read_duration
 from hookrelay.rules.wording import got, shown
@@ -257,8 +258,9 @@ def _request_key(call: Call, tenant: str, content: bytes) -> events.Key | None:
     if key is None:
         return None
     check_idempotency_key(key)
-    since_ms = call.now_ms() - KEY_WINDOW_MS
-    return events.idempotency_key(call.parts.store.salt, tenant, f"POST /v1/webhooks {key}", "", content, since_ms)
+    store, name = call.parts.store, f"POST /v1/webhooks {key}"
+    value = spelled(content) or content
+    return events.idempotency_key(store.salt, tenant, name, "", value, store.running_ms(), KEY_WINDOW_MS)
 
 
 def check_idempotency_key(key: str) -> None:

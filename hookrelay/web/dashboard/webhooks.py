@@ -173,7 +173,7 @@ async def check(visit: Visit) -> Answer:
     ascii_url = url
     try:
         ascii_url = as_stored(url)
-        wrong = check_url(ascii_url, policy, for_tenant=visit.is_of_tenant)
+        wrong = check_url(ascii_url, policy, is_operator=visit.actor.is_operator)
     except ValueError as error:
         wrong = str(error)
     return visit.page("part_url.html", url=url, ascii_url=ascii_url, wrong=wrong)
@@ -184,10 +184,12 @@ def _request_key(visit: Visit, values: Mapping[str, Any]) -> events.Key | None:
     request = visit.field("request")
     if not (len(request) == 32 and request.isascii() and request.isalnum()):
         return None
-    since_ms = visit.now_ms() - KEY_WINDOW_MS
+    store = visit.parts.store
     name = f"dashboard {visit.caller.session_id} {request}"
     content = msgspec.json.encode(values, order="deterministic")
-    return events.idempotency_key(visit.parts.store.salt, str(values["tenant"]), name, "", content, since_ms)
+    return events.idempotency_key(
+        store.salt, str(values["tenant"]), name, "", content, store.running_ms(), KEY_WINDOW_MS
+    )
 
 
 def refuse(visit: Visit, values: Mapping[str, Any], errors: list[FieldError]) -> None:
@@ -196,7 +198,7 @@ def refuse(visit: Visit, values: Mapping[str, Any], errors: list[FieldError]) ->
         raise Refused(
             "invalid_field",
             "the form has mistakes",
-            errors=[*errors, *visit.parts.editor.mistakes(values, by=visit.actor)],
+            errors=[*errors, *visit.parts.editor.mistakes(values, visit.actor)],
         )
 
 
