@@ -19,7 +19,7 @@ ASKED_AT_ONCE = 8
 
 VISITS = 16
 """Attempts beside the lanes that may be under way at once, over all webhooks."""
-VISITS_OF_TENANT = 4
+VISITS_PER_TENANT = 4
 """Of these, for webhooks of one tenant (THREATS §3)."""
 
 
@@ -126,7 +126,7 @@ class Connections:
 class Visits:
     """Attempts beside the lanes: so many at once, and so many of one tenant, however silent its receivers are."""
 
-    def __init__(self, most: int = VISITS, share: int = VISITS_OF_TENANT) -> None:
+    def __init__(self, most: int = VISITS, share: int = VISITS_PER_TENANT) -> None:
         self._most = most
         self._share = share
         self._by_tenant: Counter[str] = Counter()

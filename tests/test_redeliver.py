@@ -12,8 +12,7 @@ from doubles import HANG, Receiver
 from house import House, house
 from msgspec import structs
 
-from hookrelay.connections import Visits
-from hookrelay.dispatch import VISITS_PER_TENANT
+from hookrelay.connections import VISITS_PER_TENANT, Visits
 from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
 from hookrelay.store import history, redeliver
@@ -574,4 +573,4 @@ async def test_a_tenant_s_slow_receivers_keep_no_other_tenant_from_a_test(autoju
                 raise AssertionError
         assert trio.current_time() - start_s == 5
         await trio.sleep(60)
-        assert made.dispatcher._visits_of == {}
+        assert made.dispatcher.visits_under_way() == 0
