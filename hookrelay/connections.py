@@ -1,8 +1,9 @@
 """The budget of connections: who may open one more, who waits for one, and which idle ones make room.
 
-A worker of a lane is a connection, whether it is open just now or not.
+A worker of a lane is a connection, whether it is open just now or not. Beside the lanes there are a few visits.
 """
 
+from collections import Counter
 from itertools import islice
 from typing import Protocol
 
@@ -14,6 +15,12 @@ RESTED_S = 5.0
 """A connection that has been idle for so long may be closed for a lane that wants one more."""
 ASKED_AT_ONCE = 8
 """Lanes that are asked when one connection becomes free: there may be thousands, and it becomes free often."""
+
+
+VISITS = 16
+"""Attempts beside the lanes that may be under way at once, over all webhooks."""
+VISITS_PER_TENANT = 4
+"""Of these, for webhooks of one tenant (THREATS §3)."""
 
 
 class Holder(Protocol):
@@ -114,3 +121,54 @@ class Connections:
                 del self._wanting[holder]
                 if holder.has_room():
                     return
+
+
+class Visits:
+    """Attempts beside the lanes: so many at once, and so many of one tenant, however silent its receivers are."""
+
+    def __init__(self, most: int = VISITS, share: int = VISITS_PER_TENANT) -> None:
+        self._most = most
+        self._share = share
+        self._by_tenant: Counter[str] = Counter()
+        self._waiting: dict[trio.Event, str] = {}
+        """Who waits, the longest first; set when one has its place."""
+
+    @property
+    def under_way(self) -> int:
+        """How many there are."""
+        return self._by_tenant.total()
+
+    def why_none(self, tenant: str) -> str:
+        """What keeps one of this tenant from beginning."""
+        if self._by_tenant[tenant] >= self._share:
+            return f"{self._share} tests of this tenant are under way, as many as may be"
+        return f"{self._most} tests are under way, as many as may be"
+
+    async def take(self, tenant: str) -> None:
+        """Wait in turn for a place for one attempt of this tenant. Its holder gives it back by `release`."""
+        if self._has_place(tenant):
+            self._by_tenant[tenant] += 1
+            return
+        turn = trio.Event()
+        self._waiting[turn] = tenant
+        try:
+            await turn.wait()
+        except BaseException:
+            if self._waiting.pop(turn, None) is None:
+                self.release(tenant)  # the place came too late
+            raise
+
+    def release(self, tenant: str) -> None:
+        """The attempt has ended: its place goes to whoever waits longest and has fewer than its share."""
+        self._by_tenant[tenant] -= 1
+        if not self._by_tenant[tenant]:
+            del self._by_tenant[tenant]
+        for turn, other in self._waiting.items():
+            if self._has_place(other):
+                del self._waiting[turn]
+                self._by_tenant[other] += 1
+                turn.set()
+                return
+
+    def _has_place(self, tenant: str) -> bool:
+        return self.under_way < self._most and self._by_tenant[tenant] < self._share

@@ -36,12 +36,13 @@ from hookrelay.store.db import Store
 from hookrelay.store.files import StoreUnusable
 from hookrelay.store.seal import CannotOpen, Seal
 from hookrelay.tally import Tally
-from hookrelay.telemetry import logs
+from hookrelay.telemetry import logs, process
 from hookrelay.telemetry.limits import LimitsMet
 from hookrelay.telemetry.metrics import Metrics
 from hookrelay.units import format_duration
 from hookrelay.upkeep import Upkeep, watch_clock
 from hookrelay.vitals import Vitals
+from hookrelay.web.api import stream
 from hookrelay.web.app import build
 from hookrelay.web.call import Parts
 from hookrelay.web.dashboard.door import Dashboard
@@ -194,7 +195,11 @@ class Daemon:
             named=self._named,
         )
         dispatcher = self._dispatcher = Dispatcher(
-            outside, dialer, max_connections=outfit.connections(config, self._log), disabled=registry.show_disabled
+            outside,
+            dialer,
+            max_connections=outfit.connections(config, self._log),
+            disabled=registry.show_disabled,
+            limit_met=self._limit_met,
         )
         self._ingest = Ingest(
             store,
@@ -224,7 +229,7 @@ class Daemon:
             limit_met=self._limit_met,
         )
         self._keyring = Keyring(store, self._log, time.time)
-        self._sessions = Sessions(store, self._keyring, time.time)
+        self._sessions = Sessions(store, self._keyring, time.time, limit_met=self._limit_met)
         try:
             self._check_folder(self._loaded, bool(await store.read(webhooks.known)))
             await self._keyring.restore()
@@ -301,6 +306,7 @@ class Daemon:
             sessions=self._sessions,
             tally=self._tally,
             feed=self._feed,
+            streams=stream.shares(),
             metrics=self._metrics,
             config=lambda: self._config,
             is_ready=lambda: self._is_ready and self._store.trouble is None,
@@ -482,8 +488,11 @@ def serve_files(path: Path | None, environ: MutableMapping[str, str], *, accept_
 
     Raises ConfigError, and what `store.open.open_file` and `net.listen` raise; each says what to do.
     """
+    is_hidden = process.hide_memory()  # before any secret is read
     manager = systemd.manager(environ, os.getpid())
     loaded = outfit.load_whole(path, environ)
     log = logs.configure(loaded.config.log.level, loaded.config.log.format)
+    if not is_hidden:
+        log.warning("memory_readable", detail="other processes of this user may read the daemon's memory, and dump it")
     daemon = Daemon(loaded, partial(outfit.load_whole, path, environ), log, manager)
     trio.run(partial(daemon.run, accept_loss=accept_loss))

@@ -243,7 +243,7 @@ class Deliverer:
                     "tenant": webhook.tenant,
                     "attempt_count": delivery.attempt_count + 1,
                     "response_code": outcome.response_code,
-                    "error": {"code": outcome.error, "detail": outcome.detail},
+                    "error": {"code": outcome.error, "detail": outcome.reason or outcome.detail},
                     "created_at": format_time(event.created_ms),
                     "failed_at": format_time(now_ms),
                 },

@@ -1,7 +1,7 @@
 """Who is due and may go: one lane for every webhook with work, all of them within one budget of connections."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import islice
 from math import ceil, inf
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec import Struct, field, structs
 
-from hookrelay.connections import Connections
+from hookrelay.connections import Connections, Visits
 from hookrelay.deliver import Outside
 from hookrelay.lane import Lane, Pace, Shared, new_poster
 from hookrelay.model import Delivery, Refused, Webhook
@@ -29,10 +29,6 @@ SLICE = 3
 
 Of an event for 5,000 webhooks others then notice 30 to 50 ms; with 16 a turn 60 to 250, with all at once 620.
 """
-VISITS = 16
-"""Attempts beside the lanes that may be under way at once, over all webhooks."""
-VISITS_PER_TENANT = 4
-"""Of these the most that one tenant has: its slow receivers keep nobody else from a test."""
 
 
 class _Fan(Struct):
@@ -56,6 +52,7 @@ class Dispatcher:
         *,
         max_connections: int = 1000,
         disabled: Callable[[Webhook], None] = lambda webhook: None,
+        limit_met: Callable[[str], None] = lambda limit: None,
     ) -> None:
         """`disabled` is told of every webhook that its receiver's answers have disabled, as it is now."""
         self._shared = Shared(outside, dialer, Connections(max_connections), self._disable, self._is_to_come)
@@ -70,8 +67,8 @@ class Dispatcher:
         self._fanning = 0
         """How many these are."""
         self._fan_bell = trio.Event()
-        self._visits = trio.CapacityLimiter(VISITS)
-        self._visits_of: dict[str, trio.CapacityLimiter] = {}
+        self._visits = Visits()
+        self._limit_met = limit_met
         self._last_sent_s: float | None = None
         """When the last daemon may have sent something, by the loop's clock."""
         self._nursery: trio.Nursery | None = None
@@ -297,55 +294,55 @@ class Dispatcher:
 
     @asynccontextmanager
     async def visit(self, webhook: Webhook, within_s: float) -> AsyncIterator["Poster | ProxyPoster"]:
-        """A way to the webhook for one attempt now, beside its lane and within its limits.
+        """A way to the webhook for one attempt now, beside its lane and within its limits and its tenant's share.
 
-        Refused("rate_limited") where these leave no room for it `within_s`, which says why.
+        Refused("rate_limited") where these leave no room for it `within_s`, which says why. Whoever is given up while
+        it waits leaves everything as it was.
         """
+        until_s = trio.current_time() + within_s
+        await self._take_visit(webhook.tenant, until_s)
+        try:
+            async with self._room(webhook, until_s):
+                poster = new_poster(self._shared.dialer, webhook)
+                try:
+                    yield poster
+                finally:
+                    poster.hang_up()
+        finally:
+            self._visits.release(webhook.tenant)
+
+    def visits_under_way(self) -> int:
+        """Attempts beside the lanes."""
+        return self._visits.under_way
+
+    async def _take_visit(self, tenant: str, until_s: float) -> None:
+        with trio.CancelScope(deadline=until_s) as waiting:
+            await self._visits.take(tenant)
+        if waiting.cancelled_caught:
+            self._limit_met("test_attempts")
+            raise Refused("rate_limited", f"{self._visits.why_none(tenant)}: try again when one has ended")
+
+    @asynccontextmanager
+    async def _room(self, webhook: Webhook, until_s: float) -> AsyncIterator[None]:
+        """A place in flight, and a start of the rate limit spent."""
         pace = self._pace(webhook.seq)
-        own = self._visits_of.setdefault(webhook.tenant, trio.CapacityLimiter(VISITS_PER_TENANT))
-        async with AsyncExitStack() as places:
-            places.callback(self._forget_visits, webhook.tenant)
-            with trio.move_on_after(within_s) as waiting:
-                await places.enter_async_context(own)
-                await places.enter_async_context(self._visits)
-                await self._wait_for_room(webhook, pace, waiting.deadline)
-            if waiting.cancelled_caught:
-                raise Refused("rate_limited", "as many attempts as it allows are in flight: try again when one ended")
-            poster = new_poster(self._shared.dialer, webhook)
-            try:
-                yield poster
-            finally:
-                poster.hang_up()
-                pace.visitors -= 1
-                pace.make_way()
-                lane = self._lanes.get(webhook.seq)
-                if lane is not None:
-                    lane.look_again()
+        self._check_open(webhook, pace, until_s)
+        with trio.CancelScope(deadline=until_s) as waiting:
+            await self._take_place(webhook, pace)
+        if waiting.cancelled_caught:
+            raise Refused("rate_limited", "as many attempts as it allows are in flight: try again when one ended")
+        try:
+            # last, so that whoever gets no place has spent no start
+            await self._take_start(webhook, pace, until_s)
+            yield
+        finally:
+            pace.visitors -= 1
+            pace.make_way()
+            lane = self._lanes.get(webhook.seq)
+            if lane is not None:
+                lane.look_again()
 
-    def _forget_visits(self, tenant: str) -> None:
-        places = self._visits_of[tenant]
-        if not places.borrowed_tokens and not places.statistics().tasks_waiting:
-            del self._visits_of[tenant]
-
-    async def _wait_for_room(self, webhook: Webhook, pace: Pace, until_s: float) -> None:
-        """Return with a start of the rate limit spent and a place in flight taken."""
-        rate = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
-        while True:
-            now_s = trio.current_time()
-            opens_s = max(pace.health.held_until_s, -inf if rate is None else rate.opens_at(pace.bucket_s))
-            if opens_s > until_s:
-                is_held = pace.health.held_until_s == opens_s
-                why = (
-                    "the webhook's receiver asked to be left alone"
-                    if is_held
-                    else "the webhook's rate limit is used up"
-                )
-                raise Refused("rate_limited", f"{why}: try again in {ceil(opens_s - now_s)} s")
-            if opens_s <= now_s:
-                break
-            await trio.sleep_until(opens_s)
-        if rate is not None:
-            pace.bucket_s = rate.spend(pace.bucket_s, now_s)
+    async def _take_place(self, webhook: Webhook, pace: Pace) -> None:
         if self._has_place(webhook, pace):
             pace.visitors += 1
             return
@@ -356,6 +353,25 @@ class Dispatcher:
         finally:
             if not place.is_set():
                 pace.waiting.remove(place)
+
+    async def _take_start(self, webhook: Webhook, pace: Pace, until_s: float) -> None:
+        while True:
+            opens_s = self._check_open(webhook, pace, until_s)
+            if opens_s <= trio.current_time():
+                break
+            await trio.sleep_until(opens_s)
+        if webhook.rate_limit is not None:
+            pace.bucket_s = parse_rate(webhook.rate_limit).spend(pace.bucket_s, trio.current_time())
+
+    def _check_open(self, webhook: Webhook, pace: Pace, until_s: float) -> float:
+        """From when on an attempt may start; Refused where that is after `until_s`."""
+        rate = None if webhook.rate_limit is None else parse_rate(webhook.rate_limit)
+        opens_s = max(pace.health.held_until_s, -inf if rate is None else rate.opens_at(pace.bucket_s))
+        if opens_s > until_s:
+            is_held = pace.health.held_until_s == opens_s
+            why = "the webhook's receiver asked to be left alone" if is_held else "the webhook's rate limit is used up"
+            raise Refused("rate_limited", f"{why}: try again in {ceil(opens_s - trio.current_time())} s")
+        return opens_s
 
     def _has_place(self, webhook: Webhook, pace: Pace) -> bool:
         lane = self._lanes.get(webhook.seq)

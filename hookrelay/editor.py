@@ -6,7 +6,7 @@ Which webhooks are in force is `registry`'s, what is a right field `rules.webhoo
 import secrets
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -136,7 +136,9 @@ class Editor:
 
     def mistakes(self, values: Mapping[str, object], by: Actor) -> list[FieldError]:
         """What is wrong with the fields of a webhook, in decoded JSON."""
-        return read(values, policy=self._policy(), is_operator=not _is_own(by))[1]
+        errors = read(values, policy=self._policy(), is_operator=not _is_own(by))[1]
+        self._tell_refused(values, errors, by)
+        return errors
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -300,8 +302,16 @@ class Editor:
         fields, errors = read(values, policy=self._policy(), is_operator=not _is_own(by))
         errors += [_no_value(name) for name, value in (fields.headers.items() if fields else ()) if value == MASK]
         if fields is None or errors:
+            self._tell_refused(values, errors, by)
             raise _wrong(errors)
         return fields
+
+    def _tell_refused(self, values: Mapping[str, object], errors: Sequence[FieldError], by: Actor) -> None:
+        """Which rule refuses a tenant's URL, and what an operator may do: for the log alone (THREATS §3)."""
+        if _is_own(by) and any(error.field == "url" for error in errors):
+            for error in read(values, policy=self._policy())[1]:
+                if error.field == "url":
+                    self._log.info("webhook_url_refused", by=by.name, detail=error.detail)
 
     def _patched(self, made: Made, patch: dict[str, Any], errors: list[FieldError], by: Actor) -> WebhookFields:
         before = msgspec.to_builtins(made.fields)
@@ -320,6 +330,7 @@ class Editor:
             if fields is None and not wrong:
                 fields = msgspec.convert(after, WebhookFields)
         if fields is None or errors:
+            self._tell_refused(said, wrong, by)
             raise _wrong([*errors, *wrong])
         return fields
 

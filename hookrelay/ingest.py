@@ -12,7 +12,7 @@ from hookrelay.model import OPERATORS, Delivery, Event, Refused, Submission, Web
 from hookrelay.rules.match import Catalog
 from hookrelay.rules.payload import parse
 from hookrelay.rules.rate import Rate
-from hookrelay.rules.schema import Validator, checked
+from hookrelay.rules.schema import Schema, checked
 from hookrelay.rules.tenants import Paces
 from hookrelay.store import events
 from hookrelay.store.chains import BLOCKED_MS, WHOLE
@@ -47,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
     """How long an idempotency key counts; at least as long as its event is kept."""
     known_types: frozenset[str] | None = None
     """A closed catalogue, or None: any well-formed type will do."""
-    validators: Mapping[str, Validator] = {}
+    schemas: Mapping[str, Schema] = {}
     """What the data of some event types must be."""
     rate: Rate | None = None
     """At which each tenant may submit."""
@@ -172,8 +172,8 @@ class Ingest:
                 "too_large", f"the line is over {format_size(limits.max_size)}: events.max_size sets the limit"
             )
         submission = parse(line, max_size=limits.max_size, known_types=limits.known_types)
-        if limits.validators:
-            checked(submission, limits.validators)
+        if limits.schemas:
+            checked(submission, limits.schemas)
         return submission
 
     def _entry(self, submission: Submission, now_ms: int) -> events.Entry:

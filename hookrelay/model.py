@@ -105,7 +105,7 @@ class Outcome(Struct, frozen=True, gc=False):
     phases: str | None = None
     """How long each step took (`rules.phases`); None where the connection was there already."""
     reason: str = ""
-    """Of a failure, what operators are told in the log beyond `detail`, which tenants see."""
+    """Of a failure, what operators are told in place of `detail`, in the log and in the history (`rules.told`)."""
 
 
 class Verdict(Struct, frozen=True, gc=False):

@@ -100,13 +100,13 @@ def ingest_limits(config: Config) -> IngestLimits:
     known = frozenset(event_type.name for event_type in config.event_types) if events.closed_catalogue else None
     # a key is never forgotten while its event can still be seen
     window_s = max(events.idempotency_window_s, config.store.retention_s)
-    validators = {
+    schemas = {
         event_type.name: compile_schema(event_type.schema_text)
         for event_type in config.event_types
         if event_type.schema is not None
     }
     pace = config.limits.events_per_tenant
-    return IngestLimits(events.max_size, window_s, known, validators, None if pace is None else parse_rate(pace))
+    return IngestLimits(events.max_size, window_s, known, schemas, None if pace is None else parse_rate(pace))
 
 
 def raise_descriptor_limit() -> None:

@@ -1,5 +1,6 @@
 """All of the daemon behind its doors, over a store in memory and a receiver on the mock clock."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,7 +48,13 @@ class House:
             feed=self.feed,
             tally=self.tally,
         )
-        self.dispatcher = Dispatcher(outside, receiver, disabled=self.registry.show_disabled)
+        self.limits_met: Counter[str] = Counter()
+        self.dispatcher = Dispatcher(
+            outside,
+            receiver,
+            disabled=self.registry.show_disabled,
+            limit_met=lambda limit: self.limits_met.update([limit]),
+        )
         self.ingest = Ingest(
             self.store,
             self.registry.catalog,

@@ -18,7 +18,18 @@ from hookrelay.config import toml_lines, toml_tables
 from hookrelay.model import Ids, Refused
 from hookrelay.net import http1, http_request
 from hookrelay.net.lines import Splitter
-from hookrelay.rules import egress, egress_url, payload, rate, retry, timestamp, webhook, webhook_texts, wording
+from hookrelay.rules import (
+    egress,
+    egress_url,
+    payload,
+    rate,
+    retry,
+    timestamp,
+    told,
+    webhook,
+    webhook_texts,
+    wording,
+)
 from hookrelay.telemetry import logs
 from hookrelay.web import body, http, query
 from hookrelay.web.api import stream, webhooks
@@ -182,6 +193,10 @@ def refused(run: Run) -> Run:
     return judged
 
 
+def told_of(detail: str) -> None:
+    told.detail_for_tenants("protocol_error", detail)
+
+
 def ask_for(name: str) -> Run:
     def read(value: str) -> None:
         given = query.Query({name: [value]}, (name,))
@@ -206,8 +221,8 @@ PARTS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ("a query of one parameter", refused(lambda t: asked(t).query()), lambda n: b"a=" + b"+%41" * n, 1000),
     ("a query of many", refused(lambda t: asked(t).query()), lambda n: b"a&" * n, 2000),
     ("a query of signs", refused(lambda t: asked(t).query()), lambda n: b"=%;" * n, 2000),
-    ("a cookie of many", lambda v: door.cookie(asked(cookie=v)), lambda n: b"a=b; " * n, 1000),
-    ("a cookie of blanks", lambda v: door.cookie(asked(cookie=v)), lambda n: b" " * n + b";" + b" " * n, 3000),
+    ("a cookie of many", lambda v: door.cookie(asked(cookie=v).scope), lambda n: b"a=b; " * n, 1000),
+    ("a cookie of blanks", lambda v: door.cookie(asked(cookie=v).scope), lambda n: b" " * n + b";" + b" " * n, 3000),
     (
         "an Origin",
         refused(lambda v: door.check_origin(asked(origin=v, host=b"a"), None, is_change=True)),
@@ -216,6 +231,10 @@ PARTS: list[tuple[str, Run, Callable[[int], Any], int]] = [
     ),
     ("a media type", lambda v: body.media_type(asked(content_type=v)), lambda n: b"a" * n + b" " * n + b";", 3000),
     ("where to go after signing in", entrance._onward, lambda n: "/dashboard/" + "../" * n, 3000),
+    ("a page far down to go to", entrance._onward, lambda n: "/dashboard" + "/a" * n + '"', 3000),
+    ("a page with a long name to go to", entrance._onward, lambda n: "/dashboard/" + "a." * n + "/..", 3000),
+    ("why an attempt failed", told_of, lambda n: "10.0.0.5:443 " * n, 500),
+    ("why an attempt failed, in one word", told_of, lambda n: "1:" * n + "1.", 3000),
     ("a number", ask_for("limit"), lambda n: "1" * n, 2000),
     ("a word", ask_for("status"), lambda n: "a" * n, 2000),
     ("a type", ask_for("type"), lambda n: "a." * n + "!", 2000),

@@ -12,7 +12,7 @@ from doubles import HANG, LateStore, Receiver, new_store
 from house import House, house
 from msgspec import structs
 
-from hookrelay.dispatch import VISITS_PER_TENANT
+from hookrelay.connections import VISITS_PER_TENANT, Visits
 from hookrelay.model import LocalTrouble, Refused, Webhook
 from hookrelay.redeliver import Replay
 from hookrelay.store import history
@@ -129,6 +129,107 @@ async def test_a_test_that_is_given_up_while_it_waits_leaves_nothing_and_in_flig
         assert await attempts_of(made, last) == [(1, "interrupted")]
         receiver.answers(200)
         await made.redeliverer.test(hook, "a.b", b"3")  # its place is free again
+
+
+async def test_tests_of_one_tenant_at_silent_receivers_leave_others_places_and_end_in_a_429_within_ten_seconds(
+    autojump_clock,
+):
+    receiver = Receiver()
+    receiver.answers(HANG, host="silent.example")
+    async with house(receiver) as made:
+        silent = [
+            await made.make(url="https://silent.example/", tenant="greedy", max_in_flight=100, timeout="120s")
+            for _ in range(3)
+        ]
+        ours = await made.make(tenant="other")
+        refused: list[tuple[str, float]] = []
+        began = trio.current_time()
+
+        async def ask(hook: Webhook) -> None:
+            try:
+                await made.redeliverer.test(hook, "a.b", b"1")
+            except Refused as error:
+                refused.append((error.code, trio.current_time() - began))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                nursery.start_soon(ask, silent[number % 3])
+            await trio.sleep(1)
+            assert len(receiver.of("silent.example")) == 4
+            for _ in range(20):
+                await made.redeliverer.test(ours, "a.b", b"1")
+            assert trio.current_time() - began < 2
+            await trio.sleep(10)
+            assert len(refused) == 56
+            assert {code for code, _ in refused} == {"rate_limited"}
+            assert max(seconds for _, seconds in refused) < 10
+            nursery.cancel_scope.cancel()
+        assert made.limits_met == {"test_attempts": 56}
+
+
+async def test_four_greedy_tenants_take_every_place_for_as_long_as_an_attempt_may_last_and_no_longer(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(HANG, host="silent.example")
+    async with house(receiver) as made:
+        greedy = [
+            await made.make(url="https://silent.example/", tenant=f"greedy{number}", timeout="3s")
+            for number in range(4)
+        ]
+        ours = await made.make(tenant="other")
+        async with trio.open_nursery() as nursery:
+            for hook in greedy:
+                for _ in range(4):
+                    nursery.start_soon(made.redeliverer.test, hook, "a.b", b"1")
+            await trio.sleep(1)
+            assert len(receiver.of("silent.example")) == 16
+            await made.redeliverer.test(ours, "a.b", b"1")  # waits for the first place that becomes free
+        assert len(receiver.of("r1.example")) == 1
+
+
+async def test_a_test_that_is_given_up_while_it_waits_gives_back_all_that_it_had(autojump_clock):
+    receiver = Receiver()
+    receiver.answers(HANG)
+    async with house(receiver) as made:
+        hook = await made.make(max_in_flight=2, rate_limit="2/m burst 4", timeout="60s")
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(made.redeliverer.test, hook, "a.b", b"1")
+            await trio.sleep(1)
+            for _ in range(5):  # none of these gets a place in flight
+                with trio.move_on_after(0.1):
+                    await made.redeliverer.test(hook, "a.b", b"2")
+                    pytest.fail("there was no place")
+            await refusal(made.redeliverer.test(hook, "a.b", b"3"))
+            nursery.cancel_scope.cancel()
+        receiver.answers(200)
+        for _ in range(2):  # the other two of the burst: nobody who was turned away has used any of it
+            await made.redeliverer.test(hook, "a.b", b"4")
+        assert made.dispatcher.visits_under_way() == 0
+        assert "rate limit" in (await refusal(made.redeliverer.test(hook, "a.b", b"5"))).detail
+
+
+async def test_a_place_for_tests_that_becomes_free_goes_to_who_waits_longest_and_has_fewer_than_its_share(
+    autojump_clock,
+):
+    visits, order = Visits(most=3, share=2), list[str]()
+
+    async def visit(name: str, seconds: float) -> None:
+        await visits.take(name[0])
+        order.append(name)
+        await trio.sleep(seconds)
+        visits.release(name[0])
+
+    async with trio.open_nursery() as nursery:
+        for name, seconds in (("a1", 1), ("a2", 5), ("b1", 9), ("a3", 1), ("a4", 1), ("c1", 1), ("b2", 1)):
+            nursery.start_soon(visit, name, seconds)
+            await trio.sleep(0.01)
+    assert order == ["a1", "a2", "b1", "a3", "a4", "c1", "b2"]
+    assert visits.under_way == 0
+    async with trio.open_nursery() as nursery:
+        for name in ("a5", "a6", "a7", "b3", "b4", "c2"):
+            nursery.start_soon(visit, name, 5)
+            await trio.sleep(0.01)
+    assert order[7:] == ["a5", "a6", "b3", "a7", "b4", "c2"]
 
 
 async def test_where_the_daemon_dies_during_a_test_the_event_has_a_delivery_that_says_so(autojump_clock):
@@ -542,4 +643,4 @@ async def test_a_tenant_s_slow_receivers_keep_no_other_tenant_from_a_test(autoju
                 raise AssertionError
         assert trio.current_time() - start_s == 5
         await trio.sleep(60)
-        assert made.dispatcher._visits_of == {}
+        assert made.dispatcher.visits_under_way() == 0

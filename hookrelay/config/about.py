@@ -43,7 +43,7 @@ KEYS = {
 EVENT_TYPES = {
     "description": "What has happened when an event of this type is sent.",
     "example": "An example of its data.",
-    "schema": "A file with the JSON Schema that its data must fit; a path starts beside this file.",
+    "schema": "A file with the JSON Schema that its data must fit; patterns may not look ahead or back.",
 }
 
 WEBHOOK = {

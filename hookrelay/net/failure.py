@@ -18,7 +18,7 @@ class AttemptFailure(Exception):
         self.code: AttemptError = code
         self.detail = detail
         self.reason = reason
-        """What operators are told beyond that; not for the history, which tenants see."""
+        """What operators are told in place of that, and tenants are not."""
 
 
 def of_os_error(error: OSError, doing: str) -> AttemptFailure:

@@ -245,7 +245,7 @@ def record(conn: apsw.Connection, results: Sequence[Result]) -> list[int | None]
         seq, number, outcome, verdict = result.delivery, result.number, result.outcome, result.verdict
         told_by_delivery = number == 1 and outcome.error is None
         duration_us = int(outcome.duration_s * 1_000_000)
-        detail = outcome.detail or None
+        detail = outcome.reason or outcome.detail or None
         if result.is_called_off:
             attempts += _attempt(result)
             answers[index] = CALLED_OFF
@@ -301,7 +301,7 @@ def _attempt(result: Result) -> tuple[Any, ...]:
         int(outcome.duration_s * 1_000_000),
         outcome.response_code,
         outcome.error,
-        outcome.detail or None,
+        outcome.reason or outcome.detail or None,
         outcome.remote_address,
         outcome.response_head,
         outcome.response_body,
@@ -335,7 +335,7 @@ def _note_attempt(conn: apsw.Connection, result: Result) -> None:
             int(outcome.duration_s * 1_000_000),
             outcome.response_code,
             outcome.error,
-            outcome.detail or None,
+            outcome.reason or outcome.detail or None,
             outcome.remote_address,
             outcome.phases,
             result.delivery,

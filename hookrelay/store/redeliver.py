@@ -153,7 +153,7 @@ def record_test(conn: apsw.Connection, delivery: int, outcome: Outcome) -> None:
         duration_us,
         outcome.response_code,
         outcome.error,
-        outcome.detail or None,
+        outcome.reason or outcome.detail or None,
         outcome.remote_address,
     )
     has_succeeded = outcome.error is None

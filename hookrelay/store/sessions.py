@@ -1,5 +1,7 @@
 """Who may open the dashboard, as it is kept: digests of links and of cookies, never these themselves."""
 
+import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import apsw
@@ -51,6 +53,11 @@ def open_link(conn: apsw.Connection, seq: int, digest: bytes, now_ms: int) -> bo
         (digest, now_ms, seq),
     )
     return conn.changes() == 1
+
+
+def delete_each(conn: apsw.Connection, seqs: Sequence[int]) -> None:
+    """From now on none of these opens anything."""
+    conn.execute("DELETE FROM session WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps(list(seqs)),))
 
 
 def delete(conn: apsw.Connection, seq: int) -> None:

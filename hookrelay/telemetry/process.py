@@ -1,9 +1,10 @@
-"""What Prometheus expects of any process, by the names that it has everywhere.
+"""This process, as the host sees it: what Prometheus expects of any, and who may read its memory.
 
 prometheus-client's own collector says nothing where /proc holds processes only, which is how the systemd unit runs the
 daemon (`ProcSubset=pid`).
 """
 
+import ctypes
 import os
 import resource
 import time
@@ -15,6 +16,19 @@ from pathlib import Path
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 _SELF = Path("/proc/self")
+_PR_SET_DUMPABLE = 4
+"""prctl(2), `linux/prctl.h`."""
+
+
+def hide_memory() -> bool:
+    """Let nobody but root read this process's memory, nor dump it: secrets are in there (THREATS §3). Whether it is so.
+
+    Its folder in /proc is root's from then on. It holds until another program is executed.
+    """
+    try:
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+    except (OSError, AttributeError):  # no Linux
+        return False
 
 
 def families(started_at: float) -> Iterator[Metric]:

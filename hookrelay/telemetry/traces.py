@@ -211,7 +211,7 @@ class Tracer:
                     outcome.started_ms,
                     outcome.duration_s,
                     outcome.error,
-                    outcome.detail,
+                    outcome.reason or outcome.detail,
                     outcome.response_code,
                     outcome.remote_address,
                     outcome.phases,

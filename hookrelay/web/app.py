@@ -17,6 +17,7 @@ from hookrelay.web.call import (
     Resource,
     Roles,
 )
+from hookrelay.web.dashboard.door import session_of
 from hookrelay.web.problems import Problem
 
 ROUTES: dict[str, dict[str, tuple[Answer, Roles | None]]] = {
@@ -67,6 +68,7 @@ def build(parts: Parts, dashboard: App) -> App:
         hosts=lambda: parts.config().api.hosts,
         keyring=parts.keyring,
         limit_met=parts.limit_met,
+        session_of=lambda scope: session_of(scope, parts.sessions),
     )
 
 

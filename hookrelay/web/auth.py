@@ -61,11 +61,14 @@ class Gate:
         hosts: Callable[[], Collection[str]],
         keyring: Keyring,
         limit_met: Callable[[str], None] = lambda limit: None,
+        session_of: Callable[[Scope], Caller | None] = lambda scope: None,
     ) -> None:
+        """`session_of` says who has signed in to the dashboard, where a request comes from there."""
         self._app = app
         self._hosts = hosts
         self._keyring = keyring
         self._limit_met = limit_met
+        self._session_of = session_of
         self._throttle = Throttle()
         self._local = Calls(share=MOST)
         self._remote = Calls()
@@ -80,7 +83,7 @@ class Gate:
             if problem is not None:
                 await problem(scope, receive, send)
                 return
-            calls, owner = self._remote, _owner(scope)
+            calls, owner = self._remote, self._owner(scope)
         if scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
@@ -123,6 +126,13 @@ class Gate:
         said = WRONG_KEY if any(map(_token, tokens)) else NO_KEY
         return Problem("unauthorized", said, headers={"www-authenticate": "Bearer"})
 
+    def _owner(self, scope: Scope) -> str:
+        """Among whom the room for calls and bodies is shared: tenants, and all who have neither key nor session."""
+        caller: Caller | None = scope.get("caller")
+        if caller is None and is_dashboard(scope["path"]):
+            caller = self._session_of(scope)
+        return "" if caller is None else caller.tenant or EVERYBODY
+
     def _caller(self, header: bytes) -> Caller | None:
         return self._keyring.check(_token(header))
 
@@ -136,12 +146,6 @@ def _token(header: bytes) -> bytes:
 def _is_browser(scope: Scope) -> bool:
     accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
     return scope["method"] in ("GET", "HEAD") and prefers_html(accept.decode("latin-1"))
-
-
-def _owner(scope: Scope) -> str:
-    """Among whom the room for calls and bodies is shared: tenants, and all who have shown no key."""
-    caller: Caller | None = scope.get("caller")
-    return "" if caller is None else caller.tenant or EVERYBODY
 
 
 def is_dashboard(path: str) -> bool:

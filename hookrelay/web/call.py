@@ -42,6 +42,7 @@ from hookrelay.web.keyring import LOCAL, Caller, Keyring, Role
 from hookrelay.web.problems import Problem, problem_of
 from hookrelay.web.query import Query
 from hookrelay.web.sessions import Sessions
+from hookrelay.web.shares import Shares
 
 T = TypeVar("T")
 Roles = frozenset[Role]
@@ -69,6 +70,8 @@ class Parts(Struct, frozen=True):
     sessions: Sessions
     tally: Tally
     feed: Feed
+    streams: Shares
+    """Who has how many streams open."""
     metrics: Metrics
     config: Callable[[], Config]
     is_ready: Callable[[], bool]
@@ -111,6 +114,11 @@ class Call:
         if process is None:
             return Actor("uid:unknown", is_operator)
         return Actor(f"uid:{process.uid}", is_operator, pid=process.pid)
+
+    @property
+    def is_of_tenant(self) -> bool:
+        """Whether the caller belongs to one tenant: then nothing of the operators' network is told (`rules.told`)."""
+        return self.caller.tenant is not None
 
     def query(self, *known: str) -> Query:
         """The parameters; `tenant` is always known, and read by `tenant`. Refused where that is not the caller's."""

@@ -6,6 +6,7 @@ notice (docs/decisions/0013).
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -151,16 +152,30 @@ class Answer:
 class Stream(Answer):
     """An answer that goes on until `parts` ends or the client goes away."""
 
-    __slots__ = ("_parts", "_request")
+    __slots__ = ("_lasting", "_parts", "_request")
 
-    def __init__(self, request: Request, parts: AsyncIterator[bytes], *, media_type: str, headers: Mapping[str, str]):
+    def __init__(
+        self,
+        request: Request,
+        parts: AsyncIterator[bytes],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+        lasting: AbstractContextManager[None],
+    ) -> None:
+        """`lasting` is entered before anything waits, and left when all is over."""
         super().__init__(status=204, media_type=media_type, headers=headers)
         self.status = 200
         self._request = request
         self._parts = parts
+        self._lasting = lasting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send part after part, as they come."""
+        with self._lasting:
+            await self._run(send)
+
+    async def _run(self, send: Send) -> None:
         await self._request.body()
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         async with trio.open_nursery() as nursery:

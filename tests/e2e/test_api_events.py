@@ -642,23 +642,39 @@ def test_a_client_that_reads_nothing_hurts_nobody(house, stream):
         sock.close()
 
 
-def test_so_many_streams_and_no_more(tmp_path):
+def test_one_read_key_has_so_many_streams_and_leaves_all_others_theirs(tmp_path):
     served = serve(tmp_path)
     try:
         with contextlib.ExitStack() as opened:
-            open = [opened.enter_context(contextlib.closing(Stream(served.admin))) for _ in range(128)]
+            greedy, other = served.caller("greedy", "read"), served.caller("other", "read")
+
+            def open_stream(api):
+                return opened.enter_context(contextlib.closing(Stream(api)))
+
+            open = [open_stream(greedy) for _ in range(16)]
             assert {each.answer.status for each in open} == {200}
-            refused = served.admin.get("/v1/events/stream")
+            refused = greedy.get("/v1/events/stream")
             assert is_problem(refused, 429, "rate_limited")
             assert refused.headers["retry-after"]
-            assert served.admin.get("/v1/webhooks").status == 200
+            for api in (other, served.admin, served.caller("*", "read")):
+                assert open_stream(api).answer.status == 200
+            # by many keys, too, the half of all is what one tenant can take
+            for _ in range(3):
+                more = served.caller("greedy", "read")
+                assert {open_stream(more).answer.status for _ in range(16)} == {200}
+            assert is_problem(served.caller("greedy", "read").get("/v1/events/stream"), 429, "rate_limited")
+            assert open_stream(other).answer.status == 200
+            assert greedy.get("/v1/webhooks").status == 200
+            text = served.admin.get("/metrics").body.decode()
+            assert 'hookrelay_limits_met_total{limit="streams"} 2.0' in text
             open[0].close()
 
             def there_is_room():
-                with contextlib.closing(Stream(served.admin)) as another:
+                with contextlib.closing(Stream(greedy)) as another:
                     return another.answer.status == 200
 
             wait_for(there_is_room)
             assert served.running.end() == 0
+            assert '"limit_met"' in served.running.log()
     finally:
         served.running.close()

@@ -199,16 +199,27 @@ def test_a_daemon_that_stops_waits_for_no_stream(served, streams):
     assert stream.has_ended()
 
 
-def test_many_live_pages_are_bounded_and_slow_readers_hold_nobody_up(served, told, streams):
+def test_one_keys_live_pages_are_bounded_and_leave_all_others_theirs_and_slow_readers_hold_nobody_up(
+    served, told, streams
+):
     house = served()
     webhook = house.admin.make(told.url("/hooks"), tenant="acme")
-    cookie = cookie_of(house)
     path = f"/dashboard/webhooks/{webhook['id']}/live"
-    opened = [streams(house, path, cookie) for _ in range(100)]
+    greedy = house.admin.key_for("acme", "read").key
+    cookies = [cookie_for(house.port, greedy), cookie_for(house.port, greedy)]  # two sessions, one key
+    opened = [streams(house, path, cookies[number % 2]) for number in range(16)]
     for stream in opened:
         stream.until(b"retry:")
-    late = streams(house, path, cookie)
-    assert b"204 No Content" in late.until(b"\r\n\r\n")
+    for cookie in cookies:
+        assert b"204 No Content" in streams(house, path, cookie).until(b"\r\n\r\n")
+    theirs = house.admin.make(told.url("/others"), tenant="other")
+    for cookie, place in (
+        (cookie_for(house.port, house.admin.key_for("acme", "read").key), path),
+        (cookie_for(house.port, house.admin.key_for("other", "read").key), f"/dashboard/webhooks/{theirs['id']}/live"),
+        (cookie_of(house), path),
+    ):
+        assert b" 200 OK" in streams(house, place, cookie).until(b"\r\n\r\n")
+    assert 'hookrelay_limits_met_total{limit="live_pages"} 2.0' in house.admin.get("/metrics").body.decode()
     submit(house, 200, tenant="acme")
     told.wait_at("/hooks", 200)
     started = time.monotonic()
@@ -216,7 +227,7 @@ def test_many_live_pages_are_bounded_and_slow_readers_hold_nobody_up(served, tol
     assert time.monotonic() - started < 15
     for stream in opened:
         stream.close()
-    wait_for(lambda: b" 200 OK" in streams(house, path, cookie).until(b"\r\n\r\n"))
+    wait_for(lambda: b" 200 OK" in streams(house, path, cookies[0]).until(b"\r\n\r\n"))
 
 
 def test_a_failure_shows_on_the_list_as_it_happens(shop, visitor, told):

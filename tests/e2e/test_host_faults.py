@@ -5,7 +5,6 @@ import resource
 import signal
 import threading
 import time
-from pathlib import Path
 
 from rig import GOOD, OK, hook, wait_for
 
@@ -73,9 +72,9 @@ def test_without_descriptors_attempts_end_as_local_fault_and_all_is_well_after(d
     client.ask(GOOD + b"\n")
     taken.wait(2)
     pid = running.process.pid
-    highest = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
+    open_fds = int(running.metric("process_open_fds"))  # its folder in /proc is root's
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_fds, hard))
     client.send((GOOD + b"\n") * 200)
     answers = client.answers()
     ids = {next(answers)["id"] for _ in range(200)}

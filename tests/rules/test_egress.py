@@ -236,7 +236,7 @@ ONLY_EXACT = """
     0.0.0.0 0.1.2.3 169.254.0.0 169.254.169.254 169.254.255.255 168.63.129.16 100.100.100.200 192.0.0.192 224.0.0.1
     239.255.255.255 255.255.255.255 :: fe80::1 febf::1 ff02::1 ffff::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254
     fd00:42::42 ::ffff:169.254.169.254 ::ffff:0.0.0.0 64:ff9b::a9fe:a9fe 64:ff9b:1::a9fe:a9fe 2002:a9fe:a9fe::1
-    ::ffff:0:169.254.169.254 2a00::5efe:a9fe:a9fe ::ffff:224.0.0.1 ::ffff:168.63.129.16
+    ::ffff:0:169.254.169.254 2a00::5efe:a9fe:a9fe ::ffff:224.0.0.1 ::ffff:168.63.129.16 ::169.254.169.254
 """
 
 
@@ -250,12 +250,19 @@ def test_what_is_too_dangerous_to_open_in_passing_is_opened_by_a_rule_about_it_a
     assert is_allowed(address, Policy((*policy.allow, rule(address))), name="meta.example")
 
 
-@pytest.mark.parametrize("address", ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2a00::5efe:a00:1"])
+@pytest.mark.parametrize(
+    "address", ["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2a00::5efe:a00:1", "::10.0.0.1"]
+)
 def test_deny_reaches_the_ipv4_address_inside_an_ipv6_one(address):
     opened = Policy((rule(address),))
     assert is_allowed(address, opened)
     denied = judge_address(address, 443, Policy(opened.allow, deny=(rule("10.0.0.0/24"),)))
     assert (denied.is_allowed, denied.rule) == (False, "egress.deny: 10.0.0.0/24")
+
+
+def test_neither_this_host_nor_loopback_carries_an_ipv4_address_inside():
+    assert is_allowed("::1", Policy((rule("::/64"),), deny=(rule("0.0.0.0/8"),)))
+    assert judge_address("::", 443, Policy(deny=(rule("0.0.0.0/8"),))).rule.startswith("built-in: ::/128")
 
 
 RULES = st.lists(

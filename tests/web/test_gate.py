@@ -15,8 +15,10 @@ from hookrelay.net.asgi import Receive, Send
 from hookrelay.web.auth import Gate
 from hookrelay.web.call import Call
 from hookrelay.web.calls import MOST, SHARE, Calls
+from hookrelay.web.dashboard.door import session_of
 from hookrelay.web.http import Request
-from hookrelay.web.keyring import LOCAL, Keyring
+from hookrelay.web.keyring import LOCAL, Caller, Keyring
+from hookrelay.web.sessions import Sessions
 
 
 class Behind:
@@ -26,11 +28,13 @@ class Behind:
         self.go_on = trio.Event()
         self.seen: list[str] = []
         self.hangs = trio.Event()
+        self.came, self.hung = trio.open_memory_channel[None](100)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.seen.append(scope["path"])
-        if scope["path"] == "/hang":
+        if scope["path"].endswith("/hang"):
             self.hangs.set()
+            self.came.send_nowait(None)
             await self.go_on.wait()
         await echo(scope, receive, send)
 
@@ -40,6 +44,7 @@ class Guarded:
 
     def __init__(self, house: House, behind: Behind, gate: Gate, keys: dict[str, bytes], met: list[str]) -> None:
         self.house, self.behind, self.gate, self.keys, self.met = house, behind, gate, keys, met
+        self.sessions: Sessions
 
     def head(self, tenant: str, line: str = "POST /", *fields: str, host: str = "a") -> bytes:
         auth = [f"Authorization: Bearer {self.keys[tenant].decode()}"] if tenant else []
@@ -58,9 +63,12 @@ async def guarded(tmp_path: Path, **limits: float) -> AsyncIterator[Guarded]:
         await nursery.start(store.run)
         keyring = Keyring(store, listening_log()[0], wall)
         keys = {tenant: (await keyring.make("p_", tenant, "admin", ""))[1].encode() for tenant in ("acme", "bits")}
-        gate = Gate(behind, lambda: ("a",), keyring, met.append)
+        sessions = Sessions(store, keyring, wall)
+        gate = Gate(behind, lambda: ("a",), keyring, met.append, lambda scope: session_of(scope, sessions))
         async with serving(gate, tmp_path, "tcp", on_limit=met.append, **limits) as house:
-            yield Guarded(house, behind, gate, keys, met)
+            guarded = Guarded(house, behind, gate, keys, met)
+            guarded.sessions = sessions
+            yield guarded
             behind.go_on.set()
         store.close()
 
@@ -136,6 +144,33 @@ async def test_health_and_others_are_answered_when_a_tenant_or_all_have_used_up_
         for stream in held:
             await read_until(stream, b"GET /hang ")
         assert await door.status(door.head("acme", *call)) == 200
+
+
+async def test_who_has_signed_in_to_the_dashboard_has_its_tenants_share_of_calls_and_none_of_others(
+    tmp_path: Path,
+) -> None:
+    async with guarded(tmp_path) as door, AsyncExitStack() as stack:
+        door.gate._remote = Calls(most=6, share=2)
+        cookies = {
+            tenant: f"hookrelay_session={await door.sessions.sign_in(Caller(tenant, 'read'))}" for tenant in door.keys
+        }
+
+        def page(path: str, cookie: str = "a=b") -> bytes:
+            return door.head("", f"GET {path}", f"Cookie: {cookie}", "Connection: close")
+
+        # strangers, and one tenant's people, hold all that they can
+        door.house.door = "tcp"
+        for cookie in ("a=b", cookies["acme"]):
+            for _ in range(2):
+                stream = await stack.enter_async_context(await door.house.connect())
+                await stream.send_all(page("/dashboard/hang", cookie))
+        with trio.fail_after(20):
+            for _ in range(4):
+                await door.behind.hung.receive()
+        assert await door.status(page("/dashboard/sign-in")) == 429
+        assert await door.status(page("/dashboard", cookies["acme"])) == 429
+        assert await door.status(page("/dashboard", cookies["bits"])) == 200
+        door.behind.go_on.set()
 
 
 def test_there_are_always_connections_beyond_the_calls() -> None:

@@ -1,5 +1,6 @@
 """Sessions and links of the dashboard: who is let in, for how long, and that a link opens once."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,17 +10,28 @@ from doubles import listening_log, new_store
 
 from hookrelay.store.db import Store
 from hookrelay.web.keyring import Caller, Keyring
-from hookrelay.web.sessions import LASTS_S, MOST, Sessions
+from hookrelay.web.sessions import LASTS_S, OF_KEY, Sessions
 
 
 @asynccontextmanager
-async def keeping(store: Store | None = None) -> AsyncIterator[tuple[Sessions, Keyring, Store]]:
+async def keeping(
+    store: Store | None = None, met: Counter[str] | None = None
+) -> AsyncIterator[tuple[Sessions, Keyring, Store]]:
     store = store or new_store()
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
         keyring = Keyring(store, listening_log()[0], wall)
-        yield Sessions(store, keyring, wall), keyring, store
+        limits = Counter[str]() if met is None else met
+        yield Sessions(store, keyring, wall, limit_met=lambda limit: limits.update([limit])), keyring, store
         store.close()
+
+
+async def a_caller(keyring: Keyring, tenant: str) -> Caller:
+    """Who holds a new key of this tenant."""
+    _, text = await keyring.make("sk_", tenant, "admin", "")
+    caller = keyring.check(text.encode())
+    assert caller is not None
+    return caller
 
 
 async def test_a_session_is_its_keys_and_ends_with_it_or_after_twelve_hours(autojump_clock):
@@ -92,12 +104,67 @@ async def test_what_was_given_out_is_known_after_a_restart_but_what_has_ended_is
         assert (found.tenant, found.role) == (None, "admin")
 
 
-async def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(autojump_clock, monkeypatch):
-    monkeypatch.setattr("hookrelay.web.sessions.MOST", 5)
-    assert MOST > 5
+async def test_of_one_keys_sessions_the_one_that_was_not_used_for_longest_goes_and_of_no_other(autojump_clock):
+    met = Counter[str]()
+    async with keeping(met=met) as (sessions, keyring, store):
+        greedy, beside, other = [await a_caller(keyring, tenant) for tenant in ("greedy", "greedy", "other")]
+        kept = [await sessions.sign_in(beside), await sessions.sign_in(other)]
+        _, link = await sessions.make_link("greedy", "read", 3600)
+        tokens = [await sessions.sign_in(greedy) for _ in range(OF_KEY)]
+        assert not met
+        assert sessions.check(tokens[0]) is not None  # so it is not the one that goes
+        tokens += [await sessions.sign_in(greedy) for _ in range(2 * OF_KEY)]
+        assert [sessions.check(token) is not None for token in tokens] == [False] * 2 * OF_KEY + [True] * OF_KEY
+        assert met == {"sessions": 2 * OF_KEY}
+        later = Sessions(store, keyring, wall)
+        await later.restore()
+        for each in (sessions, later):  # what went does not come back with a restart
+            assert sum(each.check(token) is not None for token in tokens) == OF_KEY
+            assert None not in [each.check(token) for token in kept]
+        assert await sessions.open_link(link) is not None
+
+
+async def test_sign_ins_of_a_key_burn_no_tenants_unopened_links(autojump_clock):
+    async with keeping() as (sessions, keyring, _):
+        links = [(await sessions.make_link(tenant, "read", 3600))[1] for tenant in ("acme", "other")]
+        caller = await a_caller(keyring, "acme")
+        for _ in range(3 * OF_KEY):
+            await sessions.sign_in(caller)
+        assert None not in [await sessions.open_link(link) for link in links]
+
+
+async def test_links_make_room_for_links_of_the_same_tenant_only(autojump_clock):
     async with keeping() as (sessions, _, _):
+        _, other = await sessions.make_link("other", "read", 3600)
+        opened = await sessions.open_link((await sessions.make_link("acme", "read", 3600))[1])
+        assert opened is not None
         tokens = []
-        for _ in range(8):
-            await trio.sleep(1)
-            tokens.append(await sessions.sign_in(Caller("acme", "read")))
-        assert [sessions.check(token) is not None for token in tokens] == [False] * 3 + [True] * 5
+        for _ in range(OF_KEY + 20):
+            tokens.append((await sessions.make_link("acme", "read", 3600))[1])
+            assert sessions.check(opened) is not None  # it is in use: links that nobody opened go first
+        found = [await sessions.open_link(token) is not None for token in tokens]
+        assert found == [False] * 21 + [True] * (OF_KEY - 1)
+        assert await sessions.open_link(other) is not None
+
+
+async def test_a_tenant_that_makes_many_keys_has_so_many_sessions_and_no_more(autojump_clock, monkeypatch):
+    monkeypatch.setattr("hookrelay.web.sessions.OF_KEY", 5)
+    monkeypatch.setattr("hookrelay.web.sessions.OF_TENANT", 12)
+    async with keeping() as (sessions, keyring, _):
+        theirs = await sessions.sign_in(await a_caller(keyring, "other"))
+        tokens = []
+        for _ in range(5):
+            caller = await a_caller(keyring, "acme")
+            tokens += [await sessions.sign_in(caller) for _ in range(5)]
+        assert [sessions.check(token) is not None for token in tokens] == [False] * 13 + [True] * 12
+        assert sessions.check(theirs) is not None
+
+
+async def test_many_who_sign_in_at_once_are_bounded_too(autojump_clock):
+    async with keeping() as (sessions, keyring, _):
+        caller = await a_caller(keyring, "acme")
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * OF_KEY):
+                nursery.start_soon(sessions.sign_in, caller)
+                nursery.start_soon(sessions.make_link, "acme", "read", 3600.0)
+        assert len(sessions._by_id) == 2 * OF_KEY

@@ -5,12 +5,12 @@ from typing import Any
 from msgspec import UNSET, Raw, structs
 
 from hookrelay import __version__
-from hookrelay.model import Event, Ids, Refused
+from hookrelay.model import Event, Refused
 from hookrelay.model import Webhook as InForce
+from hookrelay.rules import told
 from hookrelay.rules.sign import shown_headers
 from hookrelay.store import history
 from hookrelay.store.chains import BLOCKED_MS
-from hookrelay.telemetry.traces import Tracer
 from hookrelay.units import format_time
 from hookrelay.web.api import models
 from hookrelay.web.call import Call
@@ -68,7 +68,7 @@ async def _list(call: Call, query: Query, kind: str, wanted: history.Wanted) -> 
     query.done()
     page = await call.deliveries(wanted, before, limit)
     last = None if page.next is None else str(page.next)
-    return json_answer(listed([show(row, call.parts.store.ids) for row in page.rows], kind, last))
+    return json_answer(listed([show(row, call) for row in page.rows], kind, last))
 
 
 def is_dead_letters(wanted: history.Wanted, status: str | None) -> bool:
@@ -100,7 +100,7 @@ async def cancel(call: Call) -> Answer:
 
 async def _now(call: Call, seq: int) -> models.Delivery:
     found = await call.parts.store.read(history.recent, [seq])
-    return show(found[0], call.parts.store.ids)
+    return show(found[0], call)
 
 
 async def one_delivery(call: Call, seq: int) -> models.Delivery:
@@ -114,8 +114,9 @@ async def one_delivery(call: Call, seq: int) -> models.Delivery:
 # --- how it is shown --------------------------------------------------------------------------------------------
 
 
-def show(row: history.DeliveryRow, ids: Ids) -> models.Delivery:
-    """A delivery as lists show it."""
+def show(row: history.DeliveryRow, call: Call) -> models.Delivery:
+    """A delivery as lists show it to this caller."""
+    ids = call.parts.store.ids
     is_held = row.state == "pending" and row.webhook_status != "active"
     status: Any = "held" if is_held else row.state
     return models.Delivery(
@@ -128,7 +129,7 @@ def show(row: history.DeliveryRow, ids: Ids) -> models.Delivery:
         attempt_count=row.attempt_count,
         response_code=row.response_code,
         response_time_ms=None if row.duration_us is None else round(row.duration_us / 1000, 3),
-        error=_fault(row.error_code, row.error_detail),
+        error=_fault(row.error_code, row.error_detail, call),
         next_attempt_at=None if is_held else _next_attempt(row),
         created_at=row.created_at,
         completed_at=row.completed_at,
@@ -158,17 +159,19 @@ def whole(
         event_row.traceparent,
         bool(row.test),
     )
-    tracer = call.parts.tracer
-    shown = [_attempt(attempt, row, ids, event, webhook, tracer) for attempt in attempts]
+    shown = [_attempt(attempt, row, call, event, webhook) for attempt in attempts]
     purged_at = UNSET if event_row.purged_ms is None else format_time(event_row.purged_ms)
     damaged = True if event_row.is_damaged else UNSET
     return structs.replace(
-        show(row, ids), payload=Raw(data), purged_at=purged_at, payload_damaged=damaged, attempts=shown
+        show(row, call), payload=Raw(data), purged_at=purged_at, payload_damaged=damaged, attempts=shown
     )
 
 
-def _fault(code: str | None, detail: str | None) -> models.Fault | None:
-    return None if code is None else models.Fault(code, detail or "")
+def _fault(code: str | None, detail: str | None, call: Call) -> models.Fault | None:
+    if code is None:
+        return None
+    detail = detail or ""
+    return models.Fault(code, told.detail_for_tenants(code, detail) if call.is_of_tenant else detail)
 
 
 def _next_attempt(row: history.DeliveryRow) -> str | None:
@@ -181,12 +184,14 @@ def _next_attempt(row: history.DeliveryRow) -> str | None:
 def _attempt(
     attempt: history.AttemptRow,
     row: history.DeliveryRow,
-    ids: Ids,
+    call: Call,
     event: Event,
     webhook: InForce | None,
-    tracer: Tracer | None,
 ) -> models.Attempt:
-    headers = None
+    headers, ids, tracer = None, call.parts.store.ids, call.parts.tracer
+    remote = attempt.remote_address
+    if call.is_of_tenant:
+        remote = told.address_for_tenants(remote, None if webhook is None else webhook.url)
     if webhook is not None:
         number, started_ms = attempt.number, attempt.started_ms
         trace = event.traceparent if tracer is None else tracer.header(event, webhook, number, started_ms)
@@ -201,8 +206,8 @@ def _attempt(
         # no head, no answer: its body is none rather than an empty one
         response_body=(attempt.response_body or b"").decode("utf-8", "replace") if attempt.response_head else None,
         request_headers=headers,
-        remote_address=attempt.remote_address,
-        error=_fault(attempt.error_code, attempt.error_detail),
+        remote_address=remote,
+        error=_fault(attempt.error_code, attempt.error_detail, call),
     )
 
 

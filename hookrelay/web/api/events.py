@@ -88,7 +88,7 @@ async def one(call: Call) -> Answer:
     call.query().done()
     row, data, count, rows = await call.event(DELIVERIES_SHOWN)
     ids = call.parts.store.ids
-    found = [deliveries.show(each, ids) for each in rows]
+    found = [deliveries.show(each, call) for each in rows]
     return json_answer(structs.replace(show(row, ids), data=Raw(data), delivery_count=count, deliveries=found))
 
 

@@ -18,14 +18,23 @@ from hookrelay.store import history
 from hookrelay.web.api import deliveries, events
 from hookrelay.web.call import Call
 from hookrelay.web.http import Answer, Stream
+from hookrelay.web.shares import Shares
 
 MOST = 128
-"""Streams at once: half of all connections stay for those who ask once."""
+"""Streams at once over TCP, and as many over the Unix socket: half of all connections stay for those who ask once."""
+OF_TENANT = 64
+OF_KEY = 16
+"""Of these, by all keys of one tenant and by one key (THREATS §3)."""
 PAGE = 200
 REST_S = 0.1
 """Between two looks: what happens meanwhile is told together."""
 ALIVE_S = 15.0
 """So often a stream says something, that both sides may know that the other is there."""
+
+
+def shares() -> Shares:
+    """Who has how many streams open: nobody yet."""
+    return Shares("streams are open", most=MOST, of_tenant=OF_TENANT, of_key=OF_KEY)
 
 
 class Wish(Struct, frozen=True):
@@ -64,9 +73,11 @@ async def stream(call: Call) -> Answer:
         else:
             last = key[0]
     query.done()
-    feed = call.parts.feed
-    if len(feed.watchers) >= MOST:
-        raise Refused("rate_limited", f"{MOST} streams are open already: close one")
+    try:
+        call.parts.streams.check(call.caller)
+    except Refused:
+        call.parts.limit_met("streams")
+        raise
     begin = b"retry: 1000\n"
     if asked is None:  # with a place to go on from, a stream that breaks before its first event misses nothing either
         begin += b"id: %b\n" % store.ids.make("evt", call.now_ms(), last).encode()
@@ -77,6 +88,7 @@ async def stream(call: Call) -> Answer:
         _messages(call, wish, watcher, last, begin + b"\n"),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        lasting=call.parts.streams.held(call.caller),
     )
 
 
@@ -117,7 +129,7 @@ async def _news(call: Call, wish: Wish, numbers: list[int], last: int) -> tuple[
         for each in await store.read(history.recent, numbers):
             is_theirs = wish.tenant is None or each.tenant == wish.tenant
             if is_theirs and (not wish.types or matches(wish.types, each.event_type)):
-                text += _message("delivery", msgspec.json.encode(deliveries.show(each, store.ids)))
+                text += _message("delivery", msgspec.json.encode(deliveries.show(each, call)))
     return text, last, len(found) == PAGE or len(numbers) == PAGE
 
 

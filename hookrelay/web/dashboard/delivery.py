@@ -173,7 +173,7 @@ async def _changing(
     last = shown[0] if shown else None
     waits = None if webhook is None or row.state != "pending" else visit.parts.waiting(webhook)["why"]
     return {
-        "delivery": show(row, visit.parts.store.ids),
+        "delivery": show(row, visit),
         "why_waits": reasons.WAITS[waits] if waits in ("in_flight", "held", "slowed", "rate_limit") else "",
         "webhook": webhook,
         "is_live": webhook is not None and webhook.status == "active",

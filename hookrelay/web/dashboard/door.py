@@ -23,6 +23,7 @@ from hookrelay.web.dashboard.replays import Replays
 from hookrelay.web.http import Answer, Request
 from hookrelay.web.keyring import Caller
 from hookrelay.web.problems import TITLES, headers_of
+from hookrelay.web.sessions import Sessions
 
 COOKIE = "hookrelay_session"
 NOBODY = Caller("", "submit")
@@ -139,7 +140,7 @@ class Dashboard:
         self._routes = routes
         self.pacer = Pacer()
         self.throttle = Throttle()
-        self.replays = Replays()
+        self.replays = Replays(parts.limit_met)
         self.pulse = Pulse()
 
     async def run(self, stopping: trio.Event) -> None:
@@ -155,9 +156,7 @@ class Dashboard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or say why not."""
         request = Request(scope, receive)
-        token = cookie(request)
-        caller = None if token is None else self._parts.sessions.check(token)
-        visit = Visit(request, self._parts, caller or NOBODY, self)
+        visit = Visit(request, self._parts, session_of(scope, self._parts.sessions) or NOBODY, self)
         try:
             reply = await self._answer(visit)
         except Refused as refused:
@@ -209,12 +208,19 @@ def _warm_up() -> None:
 # --- who it is --------------------------------------------------------------------------------------------------
 
 
-def cookie(request: Request) -> str | None:
+def session_of(scope: Scope, sessions: Sessions) -> Caller | None:
+    """Who has signed in."""
+    token = cookie(scope)
+    return None if token is None else sessions.check(token)
+
+
+def cookie(scope: Scope) -> str | None:
     """What the browser remembers of a session (RFC 6265 §4.2)."""
-    for pair in (request.header(b"cookie") or "").split(";"):
-        name, _, value = pair.strip().partition("=")
-        if name == COOKIE:
-            return value
+    for field, text in scope["headers"]:
+        for pair in text.decode("latin-1").split(";") if field == b"cookie" else ():
+            name, _, value = pair.strip().partition("=")
+            if name == COOKIE:
+                return str(value)
     return None
 
 

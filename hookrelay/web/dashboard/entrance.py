@@ -1,10 +1,11 @@
 """Signing in with a key or by a one-time link, and out."""
 
+import re
 from math import ceil
 
 from hookrelay.audit import Actor
 from hookrelay.model import Refused
-from hookrelay.web.auth import is_dashboard, network_of
+from hookrelay.web.auth import network_of
 from hookrelay.web.dashboard import pages
 from hookrelay.web.dashboard.door import COOKIE, Visit, redirect, set_cookie
 from hookrelay.web.http import Answer
@@ -87,10 +88,10 @@ def _entrance(visit: Visit, *, next: str, status: int = 200, wrong: str = "") ->
     return visit.page("sign_in.html", status=status, next=_onward(next), wrong=wrong)
 
 
+_OWN_PAGE = re.compile(r"/dashboard(?:/(?!\.{1,2}(?:[/?]|\Z))[A-Za-z0-9._~-]+)*(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?%-]*)?")
+"""A normalised path of the dashboard (RFC 3986 §6.2.2.3), none of it escaped, and a query."""
+
+
 def _onward(path: str) -> str:
     """Where to go after signing in: one of our own pages, whatever was asked for."""
-    plain = path.isascii() and path.isprintable() and "\\" not in path and not {"<", '"'} & set(path)
-    place = path.partition("?")[0]
-    # a browser resolves `..`, also as `%2e%2e`, and so leaves the dashboard
-    is_normal = "%" not in place and not {"", ".", ".."} & set(place.split("/")[1:])
-    return path if plain and is_normal and is_dashboard(place) else "/dashboard"
+    return path if _OWN_PAGE.fullmatch(path) else "/dashboard"

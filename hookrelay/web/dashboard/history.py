@@ -52,10 +52,10 @@ async def history_of(visit: Visit, webhook: Webhook | None) -> dict[str, Any]:
         wanted = msgspec.structs.replace(wanted, webhook=webhook.seq)
     wanted = msgspec.structs.replace(wanted, without_tests=is_dead_letters(wanted, given["status"]))
     page = await visit.deliveries(wanted, before, PAGE)
-    ids, catalog = visit.parts.store.ids, visit.parts.catalog()
+    catalog = visit.parts.catalog()
     rows = [
         {
-            "delivery": (each := show(row, ids)),
+            "delivery": (each := show(row, visit)),
             "why": reasons.short(None if each.error is None else each.error.code, each.response_code),
             "endpoint": catalog.by_seq.get(row.webhook),
         }

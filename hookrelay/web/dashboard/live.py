@@ -12,9 +12,13 @@ import trio
 from hookrelay.model import Refused
 from hookrelay.web.call import Call
 from hookrelay.web.http import Answer, Stream
+from hookrelay.web.shares import Shares
 
 MOST = 100
 """Live pages at once; more stay as they are until they are loaded again."""
+OF_TENANT = 50
+OF_KEY = 16
+"""Of these, of all who look at one tenant's, and of one key's holders or one link's (THREATS §3)."""
 SHARE = 0.1
 """Of the time, that making pages may take: on a busy loop this is mostly waiting, and 3 % of its work."""
 LEAST_S = 1.0
@@ -40,7 +44,7 @@ class Pacer:
     """Shares the time for live pages between them."""
 
     def __init__(self) -> None:
-        self.open = 0
+        self.shares = Shares("live pages are open", most=MOST, of_tenant=OF_TENANT, of_key=OF_KEY)
         self._turn = trio.Lock()
         self._free_s = 0.0
         self._kept: dict[Hashable, Made] = {}
@@ -62,7 +66,10 @@ class Pacer:
 
 def follow(call: Call, pacer: Pacer, version: Version, make: Make, *, least_s: float = LEAST_S) -> Answer:
     """An answer that sends whichever parts of a page have changed, until its reader goes away."""
-    if pacer.open >= MOST:
+    try:
+        pacer.shares.check(call.caller)
+    except Refused:
+        call.parts.limit_met("live_pages")
         # 204 tells a browser not to ask again (WHATWG HTML §9.2)
         return Answer(status=204)
     return Stream(
@@ -70,6 +77,7 @@ def follow(call: Call, pacer: Pacer, version: Version, make: Make, *, least_s: f
         _messages(call, pacer, version, make, least_s),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        lasting=pacer.shares.held(call.caller),
     )
 
 
@@ -81,29 +89,25 @@ async def _messages(call: Call, pacer: Pacer, version: Version, make: Make, leas
     seen: Hashable = object()
     sent: dict[str, str] = {}
     quiet_s = 0.0
-    pacer.open += 1
-    try:
-        yield b"retry: 2000\n\n"
-        while not stopping.is_set() and call.is_still_allowed():
-            if version() != seen:
-                quiet_s = 0.0
-                try:
-                    made = await pacer.made(key, version, make, fresh_s=least_s * 0.9)
-                except Refused:
-                    return  # what it showed is gone
-                seen = made.version
-                news = {name: html for name, html in made.parts.items() if sent.get(name) != html}
-                if news:
-                    sent |= news
-                    yield message("".join(news.values()))
-            with trio.move_on_after(least_s):
-                await stopping.wait()
-            quiet_s += least_s
-            if quiet_s >= ALIVE_S:
-                quiet_s = 0.0
-                yield b": still here\n\n"
-    finally:
-        pacer.open -= 1
+    yield b"retry: 2000\n\n"
+    while not stopping.is_set() and call.is_still_allowed():
+        if version() != seen:
+            quiet_s = 0.0
+            try:
+                made = await pacer.made(key, version, make, fresh_s=least_s * 0.9)
+            except Refused:
+                return  # what it showed is gone
+            seen = made.version
+            news = {name: html for name, html in made.parts.items() if sent.get(name) != html}
+            if news:
+                sent |= news
+                yield message("".join(news.values()))
+        with trio.move_on_after(least_s):
+            await stopping.wait()
+        quiet_s += least_s
+        if quiet_s >= ALIVE_S:
+            quiet_s = 0.0
+            yield b": still here\n\n"
 
 
 def message(html: str) -> bytes:

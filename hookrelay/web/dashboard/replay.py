@@ -46,7 +46,7 @@ async def start(visit: Visit) -> Answer:
     count = await visit.parts.redeliverer.replay(webhook, wanted, dry_run=True)
     work = partial(_replay, visit, webhook, wanted)
     luck = secrets.randbits(80)
-    started = visit.house.replays.start(webhook.id, count, work, now_ms=visit.now_ms(), luck=luck)
+    started = visit.house.replays.start(webhook, count, work, now_ms=visit.now_ms(), luck=luck)
     return redirect(f"/dashboard/webhooks/{webhook.id}/replays?replay={started.id}")
 
 

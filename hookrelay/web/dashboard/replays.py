@@ -6,11 +6,13 @@ from typing import Literal
 import trio
 from msgspec import Struct
 
-from hookrelay.model import LocalTrouble, Refused, random_ulid
+from hookrelay.model import LocalTrouble, Refused, Webhook, random_ulid
 
-KEPT = 200
-"""Replays that are remembered, the newest; those under way are never forgotten."""
+KEPT = 20
+"""Replays of one tenant that are remembered, the newest; those under way are never forgotten."""
 AT_ONCE = 20
+OF_TENANT = 5
+"""Replays under way, and of these of one tenant's webhooks (THREATS §3)."""
 
 
 class Running(Struct):
@@ -18,6 +20,7 @@ class Running(Struct):
 
     id: str
     webhook_id: str
+    tenant: str
     total: int
     """How many deliveries matched when it was asked for."""
     done: int = 0
@@ -32,7 +35,8 @@ Work = Callable[[Callable[[int], None]], Awaitable[int]]
 class Replays:
     """All of them. `run` is the task that they are part of."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_met: Callable[[str], None] = lambda limit: None) -> None:
+        self._limit_met = limit_met
         self._known: dict[str, Running] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -42,16 +46,21 @@ class Replays:
             await stopping.wait()
             self._nursery.cancel_scope.cancel()
 
-    def start(self, webhook_id: str, total: int, work: Work, *, now_ms: int, luck: int) -> Running:
+    def start(self, webhook: Webhook, total: int, work: Work, *, now_ms: int, luck: int) -> Running:
         """Begin a replay. Refused where too many are under way."""
-        under_way = sum(1 for each in self._known.values() if each.state == "running")
-        if self._nursery is None or under_way >= AT_ONCE:
-            raise Refused("rate_limited", f"{under_way} replays are under way: wait until one has ended")
-        started = Running("rpl_" + random_ulid(now_ms, luck), webhook_id, total)
+        under_way = [each.tenant for each in self._known.values() if each.state == "running"]
+        theirs = under_way.count(webhook.tenant)
+        if theirs >= OF_TENANT:
+            self._limit_met("replays")
+            raise Refused("rate_limited", f"{theirs} of your replays are under way: wait until one has ended")
+        if self._nursery is None or len(under_way) >= AT_ONCE:
+            self._limit_met("replays")
+            raise Refused("unavailable", f"{len(under_way)} replays are under way: wait until one has ended")
+        started = Running("rpl_" + random_ulid(now_ms, luck), webhook.id, webhook.tenant, total)
         self._known[started.id] = started
-        for each in list(self._known.values()):
-            if len(self._known) > KEPT and each.state != "running":
-                del self._known[each.id]
+        ended = [each.id for each in self._known.values() if each.tenant == webhook.tenant and each.state != "running"]
+        for id in ended[: max(0, len(ended) + theirs + 1 - KEPT)]:
+            del self._known[id]
         self._nursery.start_soon(_carry_out, started, work)
         return started
 
