@@ -6,18 +6,15 @@ but itself.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
+
+_NAME = itemgetter(0)
 
 
 class _Repeated(ValueError):
     """An object says a name twice."""
-
-
-class _Number(str):
-    """A number as it is written, apart from a string of the same characters."""
-
-    __slots__ = ()
 
 
 def spelled(data: bytes) -> bytes | None:
@@ -26,48 +23,34 @@ def spelled(data: bytes) -> bytes | None:
     `data` is well-formed JSON of at most 64 levels, in UTF-8. Linear in its length, but for the sorting of names.
     """
     try:
-        value = json.loads(data, parse_int=_Number, parse_float=_Number, object_pairs_hook=_object)
+        return ascii(_read(data, _sorted)).encode()
     except ValueError:
         return None
-    return "".join(_written(value)).encode()
 
 
 def is_same(data: bytes, other: bytes) -> bool:
     """Whether both are texts of one value."""
     if data == other:
         return True
-    spelling = spelled(data)
-    return spelling is not None and spelling == spelled(other)
+    try:
+        return bool(_read(data, _object) == _read(other, _object))
+    except ValueError:
+        return False
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _read(data: bytes, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+    # a number as the bytes that it is written in, apart from a string of the same characters
+    return json.loads(data, parse_int=str.encode, parse_float=str.encode, object_pairs_hook=hook)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _Repeated
     return found
 
 
-def _written(value: Any) -> list[str]:
-    parts: list[str] = []
-    _write(value, parts)
-    return parts
-
-
-def _write(value: Any, parts: list[str]) -> None:
-    if isinstance(value, _Number):
-        parts.append(value)
-    elif isinstance(value, dict):
-        parts.append("{")
-        for name in sorted(value):
-            parts += (json.dumps(name), ":")
-            _write(value[name], parts)
-            parts.append(",")
-        parts.append("}")
-    elif isinstance(value, list):
-        parts.append("[")
-        for each in value:
-            _write(each, parts)
-            parts.append(",")
-        parts.append("]")
-    else:
-        parts.append(json.dumps(value))
+def _sorted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _object(pairs)
+    pairs.sort(key=_NAME)
+    return dict(pairs)

@@ -25,6 +25,8 @@ class Key(NamedTuple):
     """Now, by the store's running time."""
     valid_since_ms: int
     """An earlier use before this moment, by the same, no longer counts."""
+    earlier_fingerprint: bytes = b""
+    """What 0.1 has kept for the same, where that was another one."""
 
 
 class Entry(Struct, frozen=True, gc=False):

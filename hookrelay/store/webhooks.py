@@ -221,7 +221,7 @@ def make(conn: apsw.Connection, id: str, tenant: str, text: Text, now_ms: int, k
             (key.hash, key.proof, key.valid_since_ms),
         ).get
         if used is not None:
-            return str(used[1]) if used[0] == key.fingerprint else "conflict"
+            return str(used[1]) if used[0] in (key.fingerprint, key.earlier_fingerprint) else "conflict"
     conn.execute(
         "INSERT INTO webhook (id, tenant, source, definition, fields, sealed, created_ms, updated_ms, own)"
         " VALUES (?, ?, 'api', ?, ?, ?, ?, ?, ?)",

@@ -45,6 +45,7 @@ OTHER = [
 def test_texts_of_one_value_are_the_same(one: bytes, other: bytes):
     assert is_same(one, other)
     assert is_same(other, one)
+    assert spelled(one) == spelled(other)
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER, ids=range(len(OTHER)))

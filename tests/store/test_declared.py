@@ -7,6 +7,7 @@ import apsw
 import pytest
 from builders import START_MS
 
+from hookrelay.store import events, webhooks
 from hookrelay.store.open import open_memory
 from hookrelay.store.webhooks import (
     Declared,
@@ -124,3 +125,19 @@ def test_a_definition_is_written_as_earlier_versions_wrote_it():
     }
     assert text_of(said) == json.dumps(said, sort_keys=True, separators=(",", ":"))
     assert text_of({"b": 1.0, "a": "é"}) == '{"a":"\\u00e9","b":1.0}'
+
+
+def test_a_request_whose_key_was_kept_by_0_1_is_known_by_its_equal_bytes(conn):
+    def asked(content: bytes, value: bytes) -> events.Key:
+        of_bytes, of_value = (
+            events.idempotency_key(b"salt", "a", "POST /v1/webhooks k", "", each, 10, 60_000)
+            for each in (content, value)
+        )
+        return of_value._replace(earlier_fingerprint=of_bytes.fingerprint)
+
+    text = webhooks.Text(definition={"url": "https://a.example/"}, fields="{}", sealed=b"")
+    kept = asked(b'{"a": 1}', b'{"a": 1}')  # as 0.1 did: by its bytes
+    seq = webhooks.make(conn, "wh_a", "a", text, 1, kept, True)
+    assert isinstance(seq, int)
+    assert webhooks.make(conn, "wh_b", "a", text, 2, asked(b'{"a": 1}', b"value"), True) == "wh_a"
+    assert webhooks.make(conn, "wh_c", "a", text, 3, asked(b'{"a": 2}', b"value 2"), True) == "conflict"

@@ -259,8 +259,11 @@ def _request_key(call: Call, tenant: str, content: bytes) -> events.Key | None:
         return None
     check_idempotency_key(key)
     store, name = call.parts.store, f"POST /v1/webhooks {key}"
-    value = spelled(content) or content
-    return events.idempotency_key(store.salt, tenant, name, "", value, store.running_ms(), KEY_WINDOW_MS)
+    of_bytes, of_value = (
+        events.idempotency_key(store.salt, tenant, name, "", each, store.running_ms(), KEY_WINDOW_MS)
+        for each in (content, spelled(content) or content)
+    )
+    return of_value._replace(earlier_fingerprint=of_bytes.fingerprint)
 
 
 def check_idempotency_key(key: str) -> None:
