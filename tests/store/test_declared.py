@@ -137,7 +137,7 @@ def test_a_request_whose_key_was_kept_by_0_1_is_known_by_its_equal_bytes(conn):
 
     text = webhooks.Text(definition={"url": "https://a.example/"}, fields="{}", sealed=b"")
     kept = asked(b'{"a": 1}', b'{"a": 1}')  # as 0.1 did: by its bytes
-    seq = webhooks.make(conn, "wh_a", "a", text, 1, kept, True)
+    seq = webhooks.make(conn, "wh_m", "a", text, 1, kept, True)
     assert isinstance(seq, int)
-    assert webhooks.make(conn, "wh_b", "a", text, 2, asked(b'{"a": 1}', b"value"), True) == "wh_a"
-    assert webhooks.make(conn, "wh_c", "a", text, 3, asked(b'{"a": 2}', b"value 2"), True) == "conflict"
+    assert webhooks.make(conn, "wh_n", "a", text, 2, asked(b'{"a": 1}', b"value"), True) == "wh_m"
+    assert webhooks.make(conn, "wh_o", "a", text, 3, asked(b'{"a": 2}', b"value 2"), True) == "conflict"
